@@ -1,0 +1,188 @@
+// Package exchange is the message model: one request and its response as typed state, the same for HTTP/1.1 and HTTP/2.
+//
+// An Exchange is made by a front codec (proxy/http1, later proxy/http2), validated and routed by the engine, changed or
+// answered by filters, sent to a Pod by an upstream codec, and recorded by proxy/observe. It belongs to one goroutine at a
+// time: the HTTP/1.1 connection's or the HTTP/2 stream's; it is pooled, so nothing that it hands out may be kept after
+// the request has ended.
+package exchange
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"podlane.dev/podlane/router"
+)
+
+// Version is an HTTP version as major*10+minor.
+type Version uint8
+
+// The versions that a client may speak.
+const (
+	HTTP10 Version = 10
+	HTTP11 Version = 11
+	HTTP2  Version = 20
+)
+
+// String returns the version as an access log writes it.
+func (v Version) String() string {
+	switch v {
+	case HTTP10:
+		return "HTTP/1.0"
+	case HTTP2:
+		return "HTTP/2.0"
+	}
+	return "HTTP/1.1"
+}
+
+// Body is a message body that is pulled: the reader asks for the next bytes when it has room for them, which is all the
+// backpressure there is. A filter wraps a Body to change, count, limit or copy it. A Body is used by one goroutine at a time.
+type Body interface {
+	// Next returns the next bytes, at least one, valid until the next call. It returns io.EOF when the body is complete (any
+	// trailers are then in the message's Trailers), and another error when it is broken: the message must then be aborted.
+	Next() ([]byte, error)
+	// Length is the number of bytes in all if it is known before the first Next, else -1.
+	Length() int64
+}
+
+// Request is what the client asked. The byte slices lie in the codec's buffer.
+type Request struct {
+	Method  []byte
+	Version Version
+	// Target is the origin-form request target as sent: raw path and query. "*" for OPTIONS *.
+	Target []byte
+	// RawPath and RawQuery are the parts of Target before and after the first "?". HasQuery tells "/a?" from "/a".
+	RawPath, RawQuery []byte
+	HasQuery          bool
+	// Path is the canonical path: the only form on which decisions are made.
+	Path []byte
+	// Authority is the Host field (or :authority) as sent; Hostname is the route key: lower-case, without port or trailing dot.
+	Authority, Hostname []byte
+	Fields              Fields
+	// Body is nil where the request has none.
+	Body     Body
+	Trailers Fields
+	// ExpectContinue says that the client waits for 100 before it sends the body.
+	ExpectContinue bool
+	// Upgrade is the accepted upgrade token in lower case, or empty.
+	Upgrade []byte
+	// Close says that the connection ends after this exchange (Connection: close, or HTTP/1.0 without keep-alive).
+	Close bool
+	// TrailersOK says that the client sent TE: trailers.
+	TrailersOK bool
+}
+
+// Response is what the client gets: a Pod's answer or the proxy's own.
+type Response struct {
+	Status int
+	// Reason phrase as the Pod sent it; the codec writes its own where it is empty.
+	Reason []byte
+	// Version is what the Pod spoke.
+	Version  Version
+	Fields   Fields
+	Body     Body
+	Trailers Fields
+	// Local says that the proxy made the answer, and Why with which reason of the closed set below.
+	Local bool
+	Why   Why
+}
+
+// Why is the reason of an answer that the proxy made itself. It is a metric's label and in the access log.
+type Why string
+
+// The reasons of answers that did not come from a Pod.
+const (
+	NoReason          Why = ""
+	BadRequest        Why = "bad-request"
+	NoRoute           Why = "no-route"
+	RouteDenied       Why = "route-denied"
+	BackendMissing    Why = "backend-missing"
+	NoEndpoint        Why = "no-endpoint"
+	ConnectFailed     Why = "connect-failed"
+	ConnectTimeout    Why = "connect-timeout"
+	UpstreamReset     Why = "upstream-reset"
+	UpstreamTimeout   Why = "upstream-timeout"
+	UpstreamInvalid   Why = "upstream-invalid"
+	UpstreamTruncated Why = "upstream-truncated"
+	BodyTooLarge      Why = "body-too-large"
+	ClientGone        Why = "client-gone"
+	ClientTimeout     Why = "client-timeout"
+	Overload          Why = "overload"
+	Redirect          Why = "redirect"
+	Filter            Why = "filter"
+	Internal          Why = "internal"
+)
+
+// Client is who sent the request, from the socket and, where the peer is trusted, from the PROXY protocol or forwarded fields.
+type Client struct {
+	// Peer is the other end of the socket; Addr is the client that is believed.
+	Peer netip.AddrPort
+	Addr netip.Addr
+	// Local is our end of the socket.
+	Local netip.AddrPort
+	// TLS says that the connection is encrypted; ServerName is its SNI, TLSVersion crypto/tls's number.
+	TLS        bool
+	ServerName string
+	TLSVersion uint16
+	// Proto and Port are what the client used: https and 443 behind a trusted proxy that terminated TLS.
+	Proto string
+	Port  uint16
+}
+
+// Upstream records where the request went and how often it was tried, for the log, metrics and explanations.
+type Upstream struct {
+	Service router.ServicePort
+	Addr    netip.AddrPort
+	Pod     string
+	// Tries counts attempts that reached for an endpoint; 0 where the proxy answered by itself.
+	Tries int
+	// Retry is why the last retry happened.
+	Retry Why
+	// Reused says that the answer came over a connection from the pool.
+	Reused bool
+}
+
+// Timing holds instants of the Exchange on the monotonic clock; zero where not reached.
+type Timing struct {
+	Start, Connected, FirstByte, End time.Time
+}
+
+// Exchange is one request and its response. See the package comment for ownership.
+type Exchange struct {
+	Request  Request
+	Response Response
+	Client   Client
+	Route    *router.Route
+	Upstream Upstream
+	Timing   Timing
+	// BytesIn and BytesOut count body bytes from and to the client.
+	BytesIn, BytesOut int64
+	// RequestID is the value of X-Request-ID: the client's where the peer is trusted, else ours.
+	RequestID []byte
+
+	// Scratch is memory that a codec or filter may use while the Exchange lasts, by appending to it.
+	Scratch []byte
+}
+
+var pool = sync.Pool{New: func() any { return new(Exchange) }}
+
+// New returns an empty Exchange from the pool.
+func New() *Exchange { return pool.Get().(*Exchange) }
+
+// Release empties x and returns it to the pool. The caller must not use x any more.
+func (x *Exchange) Release() {
+	req, res := &x.Request.Fields, &x.Response.Fields
+	req.release()
+	res.release()
+	x.Request.Trailers.release()
+	x.Response.Trailers.release()
+	*x = Exchange{
+		Request:  Request{Fields: *req, Trailers: x.Request.Trailers},
+		Response: Response{Fields: *res, Trailers: x.Response.Trailers},
+		Scratch:  x.Scratch[:0],
+	}
+	if cap(x.Scratch) > maxPooledArena {
+		x.Scratch = nil
+	}
+	pool.Put(x)
+}

@@ -1,0 +1,137 @@
+package router
+
+import (
+	"crypto/tls"
+	"net/netip"
+	"time"
+
+	"podlane.dev/podlane/router/policy"
+)
+
+// PathType says how a Route's path is compared with the canonical path of a request.
+// ImplementationSpecific of the Ingress API is Prefix by the time it reaches the Table.
+type PathType uint8
+
+// The path types of a Route.
+const (
+	// Prefix matches element by element: /foo matches /foo, /foo/ and /foo/bar, never /foobar.
+	Prefix PathType = iota
+	// Exact matches byte by byte, case-sensitively.
+	Exact
+)
+
+// String returns the Ingress API's word for t.
+func (t PathType) String() string {
+	if t == Exact {
+		return "Exact"
+	}
+	return "Prefix"
+}
+
+// Service names a Kubernetes Service. It is comparable.
+type Service struct{ Namespace, Name string }
+
+// String returns namespace/name.
+func (s Service) String() string { return s.Namespace + "/" + s.Name }
+
+// ServicePort is the key of all endpoint state: one port of one Service. Port is the *name* of the
+// Service's port, which is empty for the only, unnamed port of a Service (EndpointSlices use the same key).
+// It is comparable.
+type ServicePort struct{ Namespace, Name, Port string }
+
+// Service returns the Service that p is a port of.
+func (p ServicePort) Service() Service { return Service{p.Namespace, p.Name} }
+
+// String returns namespace/name:port.
+func (p ServicePort) String() string { return p.Namespace + "/" + p.Name + ":" + p.Port }
+
+// RouteID is the key of per-route runtime state (counters, rate buckets). It is comparable. Host is "" for
+// rules without a host, Path is the path as the user wrote it.
+type RouteID struct {
+	Namespace, Ingress, Host, Path string
+	Type                           PathType
+}
+
+// Address is one place where a Service's port is served: what an EndpointSlice says about one endpoint and port.
+// It is a plain value; the proxy keeps the runtime state of it as an Endpoint.
+type Address struct {
+	// AddrPort is the Pod's address and the container's port.
+	AddrPort netip.AddrPort
+	// UID is the UID of the Pod (targetRef), "" where the endpoint was made by hand. Together with AddrPort it
+	// is the endpoint's identity, so that a Pod address that is handed to another Pod is another endpoint.
+	UID string
+	// Pod is the Pod's name ("" where unknown), for logs and explanations.
+	Pod string
+	// Node and Zone say where the Pod runs, "" where unknown.
+	Node, Zone string
+	// Ready endpoints get traffic. Serving and Terminating ones only while none is ready.
+	Ready, Serving, Terminating bool
+}
+
+// Unavailable says why a Backend can never answer. The empty value means that it can.
+type Unavailable string
+
+// The reasons for which requests to a Backend are answered 503 without looking for an endpoint.
+const (
+	Available          Unavailable = ""
+	ServiceNotFound    Unavailable = "ServiceNotFound"
+	PortNotFound       Unavailable = "PortNotFound"
+	ExternalNameDenied Unavailable = "ExternalNameDenied"
+	ResourceBackend    Unavailable = "ResourceBackend"
+)
+
+// Backend is a weighted Service port behind a Route.
+type Backend struct {
+	Service ServicePort
+	// Weight is relative to the other Backends of the Route; 1 where there is one Backend.
+	Weight int
+	// Unavailable is set where the Backend can never answer.
+	Unavailable Unavailable
+	// ExternalName is the DNS name of an ExternalName Service that the operator allows, with ExternalPort; else "".
+	ExternalName string
+	ExternalPort uint16
+	// Affinity is the timeout of the Service's sessionAffinity: ClientIP; 0 means none.
+	Affinity time.Duration
+}
+
+// Route is what one path of one rule of one Ingress compiled to. It is immutable, and shared by every Table
+// in which its Ingress did not change, so that what hangs from it (see Attach) survives table swaps.
+type Route struct {
+	ID RouteID
+	// UID is the Ingress's UID.
+	UID string
+	// Backends has at least one entry unless Denied is set. The first is the Ingress's own backend.
+	Backends []Backend
+	// Policies are the parsed annotation families that this route has, in the order of config.Policies.
+	Policies []policy.Value
+	// Denied, when not empty, is the reason why a security policy failed closed: every request gets 503.
+	Denied string
+	// HasCertificate says that the Table has a usable certificate for the Route's host, so that plain HTTP is
+	// redirected to HTTPS unless a policy says otherwise.
+	HasCertificate bool
+	// IsDefault marks defaultBackend routes: they match last, whatever the path.
+	IsDefault bool
+
+	attachment any
+}
+
+// Attach stores the proxy's compiled form of the Route: its filter chain, pools and counters. Only Publish may
+// call it, once, before the first Table that holds the Route is stored; it is not safe for concurrent use.
+func (r *Route) Attach(compiled any) { r.attachment = compiled }
+
+// Attachment returns what Attach stored, or nil. It may be called concurrently once the Table is stored.
+func (r *Route) Attachment() any { return r.attachment }
+
+// Certificate binds server names to one key pair. It is immutable.
+type Certificate struct {
+	// Hosts are the names, lower-case, exact or with a leading "*." label, that the owner's spec.tls lists;
+	// empty means the names in the certificate itself.
+	Hosts []string
+	// Namespace and Secret name the Secret.
+	Namespace, Secret string
+	// Owner is namespace/name of the Ingress that decides.
+	Owner string
+	// KeyPair is the parsed chain and key, with Leaf set. nil where the Secret is missing or broken: the
+	// certificate store then keeps the last good one for the same Secret, or serves the default certificate.
+	KeyPair *tls.Certificate
+}
