@@ -1,0 +1,58 @@
+package assets
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+)
+
+// Programs builds commands of this module, named by import path below podlane.dev/podlane such as "cmd/podlane", and
+// returns where each one is, by the last element of its path. The binaries are kept between runs, so what has not changed is
+// not linked again, and are copied into dir, so that a build by another process does not change them under this one.
+func Programs(w io.Writer, dir string, packages []string) (map[string]string, error) {
+	root, err := ModuleRoot()
+	if err != nil {
+		return nil, err
+	}
+	key := sha256.Sum256([]byte(root))
+	keep := filepath.Join(CacheDir(), "programs-"+hex.EncodeToString(key[:6]))
+	unlock, err := lock(keep, w)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	found := map[string]string{}
+	for _, pkg := range packages {
+		name := path.Base(pkg)
+		kept, mine := filepath.Join(keep, name), filepath.Join(dir, name)
+		if err := goBuild(root, "-o", kept, "./"+pkg); err != nil {
+			return nil, err
+		}
+		if err := copyProgram(kept, mine); err != nil {
+			return nil, fmt.Errorf("take %s: %w", name, err)
+		}
+		found[name] = mine
+	}
+	return found, nil
+}
+
+func copyProgram(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o755)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(out, in); err != nil {
+		out.Close()
+		return err
+	}
+	return out.Close()
+}
