@@ -1,4 +1,353 @@
 package router
 
-// Table is immutable and safe for any number of readers.
-type Table struct{}
+import (
+	"hash/maphash"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Table says which Route a request belongs to, and which certificates the hosts have. It is immutable and safe for any
+// number of readers. The zero Table has no routes.
+//
+// Which host's rules a request meets is decided first, and by the host alone: the exact host, else the wildcard that
+// stands for exactly its first label, else the rules without a host. The most specific host owns the request: what
+// matches no path of it never falls through to the *rules* of a wildcard or of no host, because those may belong to
+// somebody else. It goes to the host's default (the defaultBackend of an Ingress that names the host), else to the
+// catch-all, else nowhere.
+type Table struct {
+	// exact holds hosts by name, wildcard by the name without "*.".
+	exact, wildcard hostIndex
+	hostless        *Host // the rules without a host
+	catchAll        *Route
+	certificates    []*Certificate
+	defaultCert     *Certificate
+	routes          int
+}
+
+// Change is what With changes.
+type Change struct {
+	// Hosts are added, or take the place of those with the same name.
+	Hosts []*Host
+	// Remove names hosts that go. A name that is also in Hosts stays.
+	Remove []string
+	// CatchAll is the Route of requests that nothing else matches, nil for none.
+	CatchAll *Route
+	// Certificates are all certificates of the new Table, in the order that Certificates returns; the slice belongs to
+	// the Table from then on. DefaultCertificate is the operator's, nil for none.
+	Certificates       []*Certificate
+	DefaultCertificate *Certificate
+}
+
+// NewTable returns a Table of routes in no particular order. A Route goes to the host ID.Host; one with IsDefault and no
+// ID.Host is the catch-all. Where two match the same requests, the first wins and the other is left out. There is no
+// default certificate.
+func NewTable(routes []*Route, certificates []*Certificate) *Table {
+	c := Change{Certificates: certificates}
+	byHost := make(map[string][]*Route)
+	for _, r := range routes {
+		if r.IsDefault && r.ID.Host == "" {
+			if c.CatchAll == nil {
+				c.CatchAll = r
+			}
+			continue
+		}
+		byHost[r.ID.Host] = append(byHost[r.ID.Host], r)
+	}
+	for name, routes := range byHost {
+		c.Hosts = append(c.Hosts, NewHost(name, routes))
+	}
+	return new(Table).With(c)
+}
+
+// With returns a Table that differs from t as c says. It costs what changed: all else is shared with t.
+func (t *Table) With(c Change) *Table {
+	next := &Table{
+		hostless: t.hostless, routes: t.routes,
+		catchAll: c.CatchAll, certificates: slices.Clip(c.Certificates), defaultCert: c.DefaultCertificate,
+	}
+	var exact, wildcard []hostChange
+	set := func(name string, h *Host) {
+		switch suffix, ok := strings.CutPrefix(name, "*."); {
+		case ok:
+			wildcard = append(wildcard, hostChange{suffix, h})
+		case name == "":
+			next.routes += h.len() - next.hostless.len()
+			next.hostless = h
+		default:
+			exact = append(exact, hostChange{name, h})
+		}
+	}
+	for _, name := range c.Remove {
+		set(name, nil)
+	}
+	for _, h := range c.Hosts {
+		set(h.name, h)
+	}
+	var grown int
+	next.exact, grown = t.exact.with(exact)
+	next.routes += grown
+	next.wildcard, grown = t.wildcard.with(wildcard)
+	next.routes += grown
+	return next
+}
+
+// Lookup returns the Route of a request. host is lower-case, without a port or a trailing dot; path is canonical. It
+// allocates nothing, and its cost depends on the lengths of host and path, not on the Table.
+func (t *Table) Lookup(host, path string) (*Route, bool) { return t.Match(host, path, nil) }
+
+// Match is Lookup; with a Trace it also records the way that it took.
+func (t *Table) Match(host, path string, trace *Trace) (*Route, bool) {
+	if h := t.host(host, trace); h != nil {
+		if r := h.match(path, trace); r != nil {
+			return r, true
+		}
+	}
+	if t.catchAll != nil {
+		trace.visit(CatchAll, "", t.catchAll)
+	}
+	return t.catchAll, t.catchAll != nil
+}
+
+// host returns the index of the host that owns requests to name, or nil.
+func (t *Table) host(name string, trace *Trace) *Host {
+	h := t.exact.lookup(name)
+	if trace.visitHost(ExactHost, name, h); h != nil {
+		return h
+	}
+	// The wildcard stands for one label, which is not empty.
+	if dot := strings.IndexByte(name, '.'); dot > 0 {
+		h = t.wildcard.lookup(name[dot+1:])
+		if trace != nil {
+			trace.visitHost(WildcardHost, "*"+name[dot:], h)
+		}
+		if h != nil {
+			return h
+		}
+	}
+	if t.hostless != nil {
+		trace.visitHost(AnyHost, "", t.hostless)
+	}
+	return t.hostless
+}
+
+// HasHost says whether a rule names the host, itself or by a wildcard.
+func (t *Table) HasHost(host string) bool {
+	h := t.host(host, nil)
+	return h != nil && h != t.hostless
+}
+
+// Host returns the routes of a host by its name in the rules ("*.suffix" for a wildcard, "" for rules without a host).
+func (t *Table) Host(name string) (*Host, bool) {
+	h := t.hostless
+	if suffix, ok := strings.CutPrefix(name, "*."); ok {
+		h = t.wildcard.lookup(suffix)
+	} else if name != "" {
+		h = t.exact.lookup(name)
+	}
+	return h, h != nil
+}
+
+// Hosts yields every host, sorted: exact ones, then wildcards, then the rules without a host.
+func (t *Table) Hosts() iter.Seq[*Host] {
+	return func(yield func(*Host) bool) {
+		for _, index := range []hostIndex{t.exact, t.wildcard} {
+			hosts := slices.SortedFunc(index.all(), func(a, b *Host) int { return strings.Compare(a.name, b.name) })
+			for _, h := range hosts {
+				if !yield(h) {
+					return
+				}
+			}
+		}
+		if t.hostless != nil {
+			yield(t.hostless)
+		}
+	}
+}
+
+// Routes yields every Route once, in no particular order.
+func (t *Table) Routes() iter.Seq[*Route] { return t.RoutesNotIn(new(Table)) }
+
+// RoutesNotIn yields the Routes of t that other does not have, in no particular order, where a Route is the same only if
+// the pointer is. Between a Table and one made of it by With it costs what changed, so Publish can find new Routes with
+// t.RoutesNotIn(old), and those that are gone with old.RoutesNotIn(t).
+func (t *Table) RoutesNotIn(other *Table) iter.Seq[*Route] {
+	return func(yield func(*Route) bool) {
+		if !t.exact.routesNotIn(other.exact, yield) || !t.wildcard.routesNotIn(other.wildcard, yield) {
+			return
+		}
+		// The catch-all may also be the default of the rules without a host, in one Table or in both.
+		unlessCatchAll := func(r *Route) bool { return r == other.catchAll || yield(r) }
+		if !hostRoutesNotIn(t.hostless, other.hostless, unlessCatchAll) {
+			return
+		}
+		if r := t.catchAll; r != nil && r != other.catchAll && !t.hostless.has(r) && !other.hostless.has(r) {
+			yield(r)
+		}
+	}
+}
+
+// Ports yields every ServicePort that a Route may be served from, once each, in no particular order.
+func (t *Table) Ports() iter.Seq[ServicePort] {
+	return func(yield func(ServicePort) bool) {
+		seen := make(map[ServicePort]struct{})
+		for r := range t.Routes() {
+			for _, b := range r.Backends {
+				if _, dup := seen[b.Service]; dup || b.Unavailable != Available {
+					continue
+				}
+				seen[b.Service] = struct{}{}
+				if !yield(b.Service) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// CatchAll returns the Route of requests that nothing else matches, or nil.
+func (t *Table) CatchAll() *Route { return t.catchAll }
+
+// Certificates returns the certificates of the hosts, sorted by namespace, Secret and owner. The same slice (not only an
+// equal one) as that of an earlier Table means that no certificate changed. The caller must not change it.
+func (t *Table) Certificates() []*Certificate { return t.certificates }
+
+// DefaultCertificate returns the operator's certificate for names without one, or nil: then it is self-signed.
+func (t *Table) DefaultCertificate() *Certificate { return t.defaultCert }
+
+// Len returns the number of Routes, the catch-all not counted.
+func (t *Table) Len() int { return t.routes }
+
+// len returns the number of h's routes; h may be nil.
+func (h *Host) len() int {
+	if h == nil {
+		return 0
+	}
+	return len(h.routes)
+}
+
+// has says whether r is one of h's routes; h may be nil.
+func (h *Host) has(r *Route) bool { return h != nil && slices.Contains(h.routes, r) }
+
+// hostRoutesNotIn yields the routes of h that other does not have, and says whether to go on. Both may be nil.
+func hostRoutesNotIn(h, other *Host, yield func(*Route) bool) bool {
+	if h == nil || h == other {
+		return true
+	}
+	var old map[*Route]struct{}
+	if other != nil {
+		old = make(map[*Route]struct{}, len(other.routes))
+		for _, r := range other.routes {
+			old[r] = struct{}{}
+		}
+	}
+	for _, r := range h.routes {
+		if _, ok := old[r]; !ok && !yield(r) {
+			return false
+		}
+	}
+	return true
+}
+
+// hostIndex is an immutable map from names to hosts, cut into shards so that a change copies few of them. A name is
+// hashed twice, for the shard and in it: two lookups at any size.
+type hostIndex struct {
+	seed   maphash.Seed
+	shards *[hostShards]*hostShard // nil while empty
+}
+
+// hostShards is the number of shards: 2 KiB for the smallest Table, 200 entries copied per changed host at 50,000 hosts.
+const hostShards = 256
+
+type hostShard struct{ hosts map[string]*Host }
+
+// hostChange sets a name's host; nil removes it.
+type hostChange struct {
+	name string
+	host *Host
+}
+
+func (x hostIndex) lookup(name string) *Host {
+	if x.shards == nil {
+		return nil
+	}
+	shard := x.shards[maphash.String(x.seed, name)%hostShards]
+	if shard == nil {
+		return nil
+	}
+	return shard.hosts[name]
+}
+
+// with returns the index after changes, of which later ones win, and by how many routes it grew.
+func (x hostIndex) with(changes []hostChange) (_ hostIndex, grown int) {
+	if len(changes) == 0 {
+		return x, 0
+	}
+	next := hostIndex{seed: x.seed, shards: new([hostShards]*hostShard)}
+	if x.shards == nil {
+		next.seed = maphash.MakeSeed()
+	} else {
+		*next.shards = *x.shards
+	}
+	var own [hostShards]bool
+	for _, c := range changes {
+		i := maphash.String(next.seed, c.name) % hostShards
+		if !own[i] {
+			own[i] = true
+			shard := &hostShard{}
+			if old := next.shards[i]; old != nil {
+				shard.hosts = maps.Clone(old.hosts)
+			} else {
+				shard.hosts = make(map[string]*Host)
+			}
+			next.shards[i] = shard
+		}
+		hosts := next.shards[i].hosts
+		grown += c.host.len() - hosts[c.name].len()
+		if c.host == nil {
+			delete(hosts, c.name)
+		} else {
+			hosts[c.name] = c.host
+		}
+	}
+	return next, grown
+}
+
+// all yields every host, in no particular order.
+func (x hostIndex) all() iter.Seq[*Host] {
+	return func(yield func(*Host) bool) {
+		if x.shards == nil {
+			return
+		}
+		for _, shard := range x.shards {
+			if shard == nil {
+				continue
+			}
+			for _, h := range shard.hosts {
+				if !yield(h) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// routesNotIn yields the routes that other does not have, and says whether to go on. Shards that both share are skipped.
+func (x hostIndex) routesNotIn(other hostIndex, yield func(*Route) bool) bool {
+	if x.shards == nil {
+		return true
+	}
+	sameSeed := other.shards != nil && other.seed == x.seed
+	for i, shard := range x.shards {
+		if shard == nil || sameSeed && shard == other.shards[i] {
+			continue
+		}
+		for name, h := range shard.hosts {
+			if !hostRoutesNotIn(h, other.lookup(name), yield) {
+				return false
+			}
+		}
+	}
+	return true
+}
