@@ -2,6 +2,8 @@
 // and what happens to a route whose value does not parse. It knows nothing of Ingress objects, routing or HTTP.
 package policy
 
+import "fmt"
+
 // Effect says what becomes of a route when a family's value does not parse.
 type Effect uint8
 
@@ -44,10 +46,24 @@ type Value struct {
 	Parsed any
 }
 
+// String returns the family and the parsed value as text, for the text form of a Table: the value's own String where it has
+// one, else its fields. Equal values must give equal text, so a T that holds pointers or functions needs a String method;
+// so does one that holds secrets, which must not print them. Validate checks the former.
+func (v Value) String() string {
+	if v.Parsed == nil {
+		return v.Family
+	}
+	return fmt.Sprintf("%s %+v", v.Family, v.Parsed)
+}
+
 // Family is what Build needs to know about annotations that parse together. Of[T] implements it.
 type Family interface {
+	// FamilyName is unique among the families, FamilyDoc one paragraph for the reference.
 	FamilyName() string
+	FamilyDoc() string
+	// FamilyKeys are the annotations; the caller must not change the slice.
 	FamilyKeys() []Key
+	// InvalidEffect says what becomes of a route whose values do not parse.
 	InvalidEffect() Effect
 	// ParseValues returns the immutable parsed value. The error names the key and says what to write instead.
 	ParseValues(Values) (any, error)
@@ -65,6 +81,9 @@ type Of[T any] struct {
 
 // FamilyName returns Name.
 func (f *Of[T]) FamilyName() string { return f.Name }
+
+// FamilyDoc returns Doc.
+func (f *Of[T]) FamilyDoc() string { return f.Doc }
 
 // FamilyKeys returns Keys; the caller must not change them.
 func (f *Of[T]) FamilyKeys() []Key { return f.Keys }

@@ -1,4 +1,161 @@
 package policy
 
-// Values are the annotations of one Ingress that belong to one Family, keyed by Key.Name.
+import (
+	"fmt"
+	"math"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Values are the annotations of one Ingress that belong to one Family, keyed by Key.Name. The methods parse a value by
+// ingress-nginx's rules, and return absent where the key is not there. Their errors are *ValueError.
 type Values map[string]string
+
+// ValueError says that the value of one key does not parse.
+type ValueError struct {
+	// Key is Key.Name: the annotation without its prefix.
+	Key string
+	// Value is what was written.
+	Value string
+	// Want says what to write instead, to be read after "write ": `a number of seconds, as in "60"`.
+	Want string
+}
+
+// Error names the key, quotes the value and says what to write instead.
+func (e *ValueError) Error() string {
+	return fmt.Sprintf("%s: %s is not valid: write %s", e.Key, quote(e.Value), e.Want)
+}
+
+// quote quotes a value of a user for a message, cut to a length that a line can bear.
+func quote(value string) string {
+	const most = 80
+	if len(value) > most {
+		return strconv.Quote(strings.ToValidUTF8(value[:most], "")) + "…"
+	}
+	return strconv.Quote(value)
+}
+
+// Has says whether the key is there.
+func (v Values) Has(key string) bool {
+	_, ok := v[key]
+	return ok
+}
+
+// Text returns the text as it is, without the white space around it.
+func (v Values) Text(key, absent string) string {
+	s, ok := v[key]
+	if !ok {
+		return absent
+	}
+	return strings.TrimSpace(s)
+}
+
+// Bool parses with strconv.ParseBool.
+func (v Values) Bool(key string, absent bool) (bool, error) {
+	s, ok := v[key]
+	if !ok {
+		return absent, nil
+	}
+	b, err := strconv.ParseBool(s)
+	if err != nil {
+		return absent, &ValueError{key, s, `"true" or "false"`}
+	}
+	return b, nil
+}
+
+// Int parses with strconv.Atoi.
+func (v Values) Int(key string, absent int) (int, error) {
+	s, ok := v[key]
+	if !ok {
+		return absent, nil
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		return absent, &ValueError{key, s, `a whole number, as in "10"`}
+	}
+	return n, nil
+}
+
+// IntRange is Int for numbers from least to most, both included.
+func (v Values) IntRange(key string, absent, least, most int) (int, error) {
+	n, err := v.Int(key, absent)
+	if err == nil && v.Has(key) && (n < least || n > most) {
+		return absent, &ValueError{key, v[key], fmt.Sprintf("a whole number from %d to %d", least, most)}
+	}
+	return n, err
+}
+
+// Duration parses a number of seconds without a unit, or a Go duration ("1m30s"). It is never negative.
+func (v Values) Duration(key string, absent time.Duration) (time.Duration, error) {
+	s, ok := v[key]
+	if !ok {
+		return absent, nil
+	}
+	invalid := &ValueError{key, s, `a number of seconds, as in "60", or a duration with units, as in "1m30s"`}
+	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
+		if n < 0 || n > int64(math.MaxInt64/time.Second) {
+			return absent, invalid
+		}
+		return time.Duration(n) * time.Second, nil
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d < 0 {
+		return absent, invalid
+	}
+	return d, nil
+}
+
+// Size parses nginx's sizes into bytes: digits and an optional b, k, m or g in either case.
+func (v Values) Size(key string, absent int64) (int64, error) {
+	s, ok := v[key]
+	if !ok {
+		return absent, nil
+	}
+	digits, unit := s, int64(1)
+	if s != "" {
+		digits = s[:len(s)-1]
+		switch s[len(s)-1] {
+		case 'b', 'B':
+		case 'k', 'K':
+			unit = 1 << 10
+		case 'm', 'M':
+			unit = 1 << 20
+		case 'g', 'G':
+			unit = 1 << 30
+		default:
+			digits = s
+		}
+	}
+	// ParseUint takes no sign and no underscores with base 10.
+	n, err := strconv.ParseUint(digits, 10, 63)
+	if err != nil || n > uint64(math.MaxInt64/unit) {
+		return absent, &ValueError{key, s, `a size: digits and an optional b, k, m or g, as in "8m"`}
+	}
+	return int64(n) * unit, nil
+}
+
+// List splits at commas, trims white space and leaves empty members out. It returns nil where nothing remains.
+func (v Values) List(key string) []string {
+	var list []string
+	for member := range strings.SplitSeq(v[key], ",") {
+		if member = strings.TrimSpace(member); member != "" {
+			list = append(list, member)
+		}
+	}
+	return list
+}
+
+// URL parses an absolute URL with scheme http or https and a host. It returns nil where the key is not there.
+func (v Values) URL(key string) (*url.URL, error) {
+	s, ok := v[key]
+	if !ok {
+		return nil, nil //nolint:nilnil // an absent key is neither a URL nor an error
+	}
+	u, err := url.Parse(strings.TrimSpace(s))
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
+		return nil, &ValueError{key, s, `an absolute URL, as in "https://auth.example.com/check"`}
+	}
+	return u, nil
+}
