@@ -1,0 +1,112 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/util/validation"
+)
+
+// Cluster are the options of talking to the Kubernetes API: what is watched and what is written.
+type Cluster struct {
+	// Kubeconfig is a path; "" means $KUBECONFIG, then the Pod's service account, then ~/.kube/config.
+	Kubeconfig string
+	// Namespaces limits what is watched; empty means all.
+	Namespaces Words
+
+	// PublishService is namespace/name of the Service whose addresses go into Ingress status; PublishStatusAddress are
+	// addresses or host names that go there instead.
+	PublishService       string
+	PublishStatusAddress Words
+	UpdateStatus         bool
+	UpdateStatusOnExit   bool
+
+	// Election is the lease that decides which replica writes status and Events.
+	ElectionID        string
+	ElectionNamespace string
+	ElectionTTL       time.Duration
+	NoElection        bool
+}
+
+// NewCluster returns the defaults.
+func NewCluster() *Cluster {
+	return &Cluster{
+		UpdateStatus: true,
+		ElectionID:   "podlane-leader", ElectionTTL: 30 * time.Second,
+	}
+}
+
+// Title is the heading in --help.
+func (*Cluster) Title() string { return "Cluster" }
+
+// AddFlags binds the options to fs.
+func (c *Cluster) AddFlags(fs *pflag.FlagSet) {
+	fs.StringVar(&c.Kubeconfig, "kubeconfig", c.Kubeconfig,
+		"kubeconfig file; without it $KUBECONFIG, then the Pod's service account, then ~/.kube/config")
+	fs.Var(&c.Namespaces, "watch-namespace", "namespaces to watch, comma-separated; without it all")
+	fs.StringVar(&c.PublishService, "publish-service", c.PublishService,
+		"Service, as namespace/name, whose load balancer addresses are written into the status of Ingresses")
+	fs.Var(&c.PublishStatusAddress, "publish-status-address",
+		"addresses or host names to write into the status of Ingresses instead, comma-separated")
+	fs.BoolVar(&c.UpdateStatus, "update-status", c.UpdateStatus, "write addresses into the status of Ingresses")
+	fs.BoolVar(&c.UpdateStatusOnExit, "update-status-on-shutdown", c.UpdateStatusOnExit,
+		"remove the addresses from the status of Ingresses when the leader stops; only for a single replica")
+	fs.StringVar(&c.ElectionID, "election-id", c.ElectionID, "name of the Lease that elects the replica that writes status and Events")
+	fs.StringVar(&c.ElectionNamespace, "election-namespace", c.ElectionNamespace,
+		"namespace of that Lease; without it the Pod's own")
+	addDuration(fs, &c.ElectionTTL, "election-ttl", "how long a leader that is gone keeps the Lease")
+	fs.BoolVar(&c.NoElection, "disable-leader-election", c.NoElection,
+		"write status and Events without a Lease; only for a single replica")
+}
+
+// Validate checks names and combinations.
+func (c *Cluster) Validate() error {
+	return first(
+		c.checkNamespaces(),
+		objectName("publish-service", c.PublishService),
+		c.checkStatus(),
+		c.checkElection(),
+	)
+}
+
+func (c *Cluster) checkNamespaces() error {
+	for _, namespace := range c.Namespaces {
+		if len(validation.IsDNS1123Label(namespace)) > 0 {
+			return fmt.Errorf("--watch-namespace: %q is not a namespace's name: write default", namespace)
+		}
+	}
+	return nil
+}
+
+func (c *Cluster) checkStatus() error {
+	if c.PublishService != "" && len(c.PublishStatusAddress) > 0 {
+		return fmt.Errorf("--publish-service and --publish-status-address are both set: write only one")
+	}
+	for _, address := range c.PublishStatusAddress {
+		if _, err := netip.ParseAddr(address); err == nil {
+			continue
+		}
+		if len(validation.IsDNS1123Subdomain(address)) > 0 {
+			return fmt.Errorf("--publish-status-address: %q is neither an IP address nor a host name: write 192.0.2.1 or lb.example.com", address)
+		}
+	}
+	return nil
+}
+
+// minElectionTTL leaves the leader time for two tries to renew over a slow API server.
+const minElectionTTL = 5 * time.Second
+
+func (c *Cluster) checkElection() error {
+	if c.NoElection {
+		return nil
+	}
+	if c.ElectionNamespace != "" && len(validation.IsDNS1123Label(c.ElectionNamespace)) > 0 {
+		return fmt.Errorf("--election-namespace: %q is not a namespace's name: write default", c.ElectionNamespace)
+	}
+	return first(
+		subdomain("election-id", c.ElectionID, "podlane-leader"),
+		atLeast("election-ttl", c.ElectionTTL, minElectionTTL, "5s"),
+	)
+}

@@ -1,0 +1,123 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"podlane.dev/podlane/router/ingress"
+)
+
+// The names that Podlane goes by.
+const (
+	// ControllerClass is the spec.controller of Podlane's IngressClasses.
+	ControllerClass = "podlane.dev/ingress-controller"
+	// IngressClass is the name of Podlane's IngressClass.
+	IngressClass = "podlane"
+	// AnnotationPrefix is Podlane's own annotation prefix; CompatPrefix is ingress-nginx's. They are equal, and
+	// Podlane's own wins where both are set.
+	AnnotationPrefix = "podlane.dev"
+	CompatPrefix     = "nginx.ingress.kubernetes.io"
+)
+
+// Ingress are the options that change which Ingresses are taken and what they mean.
+type Ingress struct {
+	// Class is the IngressClass's name; ControllerClass its spec.controller.
+	Class, ControllerClass string
+	ClassByName            bool
+	WithoutClass           bool
+	// DefaultBackend and DefaultCertificate are namespace/name of a Service and a Secret, or "".
+	DefaultBackend, DefaultCertificate string
+	AllowExternalName                  bool
+	// AnnotationsPrefix is one more prefix beside AnnotationPrefix and CompatPrefix, or "".
+	AnnotationsPrefix string
+
+	// everyClass takes every Ingress until a class is asked for.
+	everyClass bool
+}
+
+// ControllerIngress returns the defaults of `podlane controller`.
+func ControllerIngress() *Ingress {
+	return &Ingress{Class: IngressClass, ControllerClass: ControllerClass}
+}
+
+// ServeIngress returns the defaults of `podlane serve`: every Ingress is taken unless a class is given.
+func ServeIngress() *Ingress { return &Ingress{ControllerClass: ControllerClass, everyClass: true} }
+
+// Title is the heading in --help.
+func (*Ingress) Title() string { return "Ingresses" }
+
+// AddFlags binds the options to fs.
+func (o *Ingress) AddFlags(fs *pflag.FlagSet) {
+	class := "name of the IngressClass to serve, also in the old annotation kubernetes.io/ingress.class"
+	if o.everyClass {
+		class += "; without it every Ingress is served"
+	}
+	fs.StringVar(&o.Class, "ingress-class", o.Class, class)
+	fs.StringVar(&o.ControllerClass, "controller-class", o.ControllerClass, "spec.controller of the IngressClasses to serve")
+	fs.BoolVar(&o.ClassByName, "ingress-class-by-name", o.ClassByName,
+		"serve the IngressClass named by --ingress-class whatever its spec.controller")
+	fs.BoolVar(&o.WithoutClass, "watch-ingress-without-class", o.WithoutClass, "serve Ingresses that name no class as well")
+	fs.StringVar(&o.DefaultBackend, "default-backend-service", o.DefaultBackend,
+		"Service, as namespace/name, whose first port answers requests without a route; without it they get 404")
+	fs.StringVar(&o.DefaultCertificate, "default-ssl-certificate", o.DefaultCertificate,
+		"Secret, as namespace/name, with the certificate for server names that no Ingress lists; without it a self-signed one")
+	fs.BoolVar(&o.AllowExternalName, "allow-external-name", o.AllowExternalName,
+		"let Services of type ExternalName be backends; whoever may write one can then reach any host that Podlane can")
+	fs.StringVar(&o.AnnotationsPrefix, "annotations-prefix", o.AnnotationsPrefix,
+		"one more annotation prefix, beside "+AnnotationPrefix+" and "+CompatPrefix)
+}
+
+// Validate checks names.
+func (o *Ingress) Validate() error {
+	return first(
+		o.checkClass(),
+		objectName("default-backend-service", o.DefaultBackend),
+		objectName("default-ssl-certificate", o.DefaultCertificate),
+		o.checkPrefix(),
+	)
+}
+
+func (o *Ingress) checkClass() error {
+	if o.ControllerClass == "" || len(validation.IsDomainPrefixedPath(nil, o.ControllerClass)) > 0 {
+		return fmt.Errorf("--controller-class: %q is not domain/name: write %s", o.ControllerClass, ControllerClass)
+	}
+	if o.Class == "" {
+		if o.everyClass && !o.ClassByName {
+			return nil
+		}
+		return fmt.Errorf("--ingress-class is empty: write %s", IngressClass)
+	}
+	return subdomain("ingress-class", o.Class, IngressClass)
+}
+
+func (o *Ingress) checkPrefix() error {
+	if o.AnnotationsPrefix == "" {
+		return nil
+	}
+	if trimmed, ok := strings.CutSuffix(o.AnnotationsPrefix, "/"); ok {
+		return fmt.Errorf("--annotations-prefix: %q ends in \"/\": write %s", o.AnnotationsPrefix, trimmed)
+	}
+	return subdomain("annotations-prefix", o.AnnotationsPrefix, "ingress.example.com")
+}
+
+// Options returns the options as Build takes them.
+func (o *Ingress) Options() ingress.Options {
+	prefixes := []string{CompatPrefix}
+	if p := o.AnnotationsPrefix; p != "" && p != AnnotationPrefix && p != CompatPrefix {
+		prefixes = append(prefixes, p)
+	}
+	return ingress.Options{
+		ControllerClass:    o.ControllerClass,
+		IngressClass:       o.Class,
+		IngressClassByName: o.ClassByName,
+		WithoutClass:       o.WithoutClass,
+		EveryClass:         o.everyClass && o.Class == "",
+		DefaultBackend:     o.DefaultBackend,
+		DefaultCertificate: o.DefaultCertificate,
+		AllowExternalName:  o.AllowExternalName,
+		AnnotationPrefixes: append(prefixes, AnnotationPrefix),
+	}
+}
