@@ -3,6 +3,7 @@ package router
 import (
 	"crypto/tls"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"podlane.dev/podlane/router/policy"
@@ -112,15 +113,20 @@ type Route struct {
 	// IsDefault marks defaultBackend routes: they match last, whatever the path.
 	IsDefault bool
 
-	attachment any
+	attachment atomic.Pointer[any]
 }
 
-// Attach stores the proxy's compiled form of the Route: its filter chain, pools and counters. Only Publish may
-// call it, once, before the first Table that holds the Route is stored; it is not safe for concurrent use.
-func (r *Route) Attach(compiled any) { r.attachment = compiled }
+// Attach stores the proxy's compiled form of the Route: its filter chain, pools and counters. Only Publish may call it,
+// before it stores a Table that holds the Route; requests that still hold an older Table may read Attachment meanwhile.
+func (r *Route) Attach(compiled any) { r.attachment.Store(&compiled) }
 
-// Attachment returns what Attach stored, or nil. It may be called concurrently once the Table is stored.
-func (r *Route) Attachment() any { return r.attachment }
+// Attachment returns what Attach stored last, or nil. It may be called concurrently.
+func (r *Route) Attachment() any {
+	if a := r.attachment.Load(); a != nil {
+		return *a
+	}
+	return nil
+}
 
 // Certificate binds server names to one key pair. It is immutable.
 type Certificate struct {

@@ -54,8 +54,10 @@ type Request struct {
 	// RawPath and RawQuery are the parts of Target before and after the first "?". HasQuery tells "/a?" from "/a".
 	RawPath, RawQuery []byte
 	HasQuery          bool
-	// Path is the canonical path: the only form on which decisions are made.
+	// Path is the canonical path: the only form on which decisions are made. Dots says that the raw path held dot segments, so
+	// that the canonical path is forwarded in its place.
 	Path []byte
+	Dots bool
 	// Authority is the Host field (or :authority) as sent; Hostname is the route key: lower-case, without port or trailing dot.
 	Authority, Hostname []byte
 	Fields              Fields
@@ -70,6 +72,23 @@ type Request struct {
 	Close bool
 	// TrailersOK says that the client sent TE: trailers.
 	TrailersOK bool
+
+	// Forward, where a filter sets it, is the path that is sent to the Pod in place of the client's.
+	Forward []byte
+
+	hostBuf, targetBuf []byte // memory for forms that differ from what was sent
+}
+
+// SendPath is the path that goes to the Pod: what a filter made of it, else the bytes that the client sent, unless they held
+// dot segments: then the canonical path, so that no two parties resolve them differently.
+func (r *Request) SendPath() []byte {
+	switch {
+	case r.Forward != nil:
+		return r.Forward
+	case r.Dots:
+		return r.Path
+	}
+	return r.RawPath
 }
 
 // Response is what the client gets: a Pod's answer or the proxy's own.
@@ -162,6 +181,8 @@ type Exchange struct {
 
 	// Scratch is memory that a codec or filter may use while the Exchange lasts, by appending to it.
 	Scratch []byte
+
+	pathBuf []byte
 }
 
 var pool = sync.Pool{New: func() any { return new(Exchange) }}
@@ -171,18 +192,30 @@ func New() *Exchange { return pool.Get().(*Exchange) }
 
 // Release empties x and returns it to the pool. The caller must not use x any more.
 func (x *Exchange) Release() {
-	req, res := &x.Request.Fields, &x.Response.Fields
-	req.release()
-	res.release()
-	x.Request.Trailers.release()
-	x.Response.Trailers.release()
-	*x = Exchange{
-		Request:  Request{Fields: *req, Trailers: x.Request.Trailers},
-		Response: Response{Fields: *res, Trailers: x.Response.Trailers},
-		Scratch:  x.Scratch[:0],
-	}
-	if cap(x.Scratch) > maxPooledArena {
-		x.Scratch = nil
-	}
+	x.clear()
 	pool.Put(x)
+}
+
+// clear empties x but keeps the memory that the next exchange will want again.
+func (x *Exchange) clear() {
+	q, a := &x.Request, &x.Response
+	for _, f := range [...]*Fields{&q.Fields, &q.Trailers, &a.Fields, &a.Trailers} {
+		f.release()
+	}
+	q.Method, q.Target, q.RawPath, q.RawQuery, q.Path = nil, nil, nil, nil, nil
+	q.Authority, q.Hostname, q.Upgrade, q.Forward, q.Body = nil, nil, nil, nil, nil
+	q.Version, q.HasQuery, q.Dots, q.ExpectContinue, q.Close, q.TrailersOK = 0, false, false, false, false, false
+	q.hostBuf, q.targetBuf, x.pathBuf = keep(q.hostBuf), keep(q.targetBuf), keep(x.pathBuf)
+	a.Status, a.Reason, a.Version, a.Body, a.Local, a.Why = 0, nil, 0, nil, false, NoReason
+	x.Client, x.Upstream, x.Timing = Client{}, Upstream{}, Timing{}
+	x.Route, x.RequestID, x.BytesIn, x.BytesOut = nil, nil, 0, 0
+	x.Scratch = keep(x.Scratch)
+}
+
+// keep empties a buffer, and forgets it where one request made it large.
+func keep(b []byte) []byte {
+	if cap(b) > maxPooledArena {
+		return nil
+	}
+	return b[:0]
 }

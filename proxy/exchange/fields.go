@@ -225,3 +225,38 @@ func (f *Fields) release() {
 
 // maxPooledArena bounds what a pooled Exchange keeps: enough for every field that the proxy adds by itself.
 const maxPooledArena = 4 << 10
+
+// AppendTo appends the fields as HTTP/1.1 writes them, without the empty line behind them. Runs of fields that lie in the codec's
+// buffer as they would be written are copied in one piece.
+func (f *Fields) AppendTo(dst []byte) []byte {
+	for i := 0; i < len(f.list); i++ {
+		e := &f.list[i]
+		switch {
+		case e.origin == removed:
+		case e.origin == added || !f.tidy(e):
+			dst = append(dst, f.nameOf(e)...)
+			dst = append(dst, ": "...)
+			dst = append(dst, f.valueOf(e)...)
+			dst = append(dst, "\r\n"...)
+		default:
+			from := e.name
+			for i+1 < len(f.list) && f.list[i+1].follows(e) && f.tidy(&f.list[i+1]) {
+				i++
+				e = &f.list[i]
+			}
+			dst = append(dst, f.head[from:e.value+e.valueLen]...)
+			dst = append(dst, "\r\n"...)
+		}
+	}
+	return dst
+}
+
+// tidy reports whether a parsed field was written as "name: value" with one space.
+func (f *Fields) tidy(e *field) bool {
+	return e.value == e.name+e.nameLen+2 && f.head[e.value-1] == ' '
+}
+
+// follows reports whether e is a parsed field that begins right behind the line end of before.
+func (e *field) follows(before *field) bool {
+	return e.origin == parsed && e.name == before.value+before.valueLen+2
+}

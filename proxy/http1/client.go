@@ -1,0 +1,128 @@
+package http1
+
+import (
+	"errors"
+	"net"
+
+	"podlane.dev/podlane/proxy/exchange"
+)
+
+// Client is the side of a connection to a Pod: it writes requests and reads responses, one at a time. It belongs to the goroutine of the
+// exchange; while a request body streams, one more goroutine may use the writing methods. A Client that is idle in a pool
+// holds no buffers.
+type Client struct {
+	in         input
+	out        output
+	body       body
+	parser     responseParser
+	limits     Limits
+	persistent bool
+	started    bool
+}
+
+// NewClient returns the codec of a fresh connection.
+func NewClient(conn net.Conn, limits Limits) *Client {
+	c := &Client{limits: limits.withDefaults()}
+	c.in.init(conn)
+	c.out.conn = conn
+	return c
+}
+
+// StartRequest buffers the head of x's request for a Pod: nothing is written before Flush, Finish or a large Write. The body is framed
+// by its length where that is known, else by chunks.
+func (c *Client) StartRequest(x *exchange.Exchange) {
+	c.started = false
+	o := &c.out
+	o.written, o.begun = 0, false
+	o.hold()
+	r := &x.Request
+	b := append(o.buf, r.Method...)
+	b = append(b, ' ')
+	b = append(b, r.SendPath()...)
+	if r.HasQuery {
+		b = append(b, '?')
+		b = append(b, r.RawQuery...)
+	}
+	b = append(b, " HTTP/1.1\r\n"...)
+	b = r.Fields.AppendTo(b)
+	o.buf = c.frameRequest(b, r)
+}
+
+// frameRequest appends the fields that say where the body ends, and the end of the head.
+func (c *Client) frameRequest(b []byte, r *exchange.Request) []byte {
+	switch {
+	case len(r.Upgrade) > 0:
+		b = append(b, "Connection: Upgrade\r\nUpgrade: "...)
+		b = append(b, r.Upgrade...)
+		b = append(b, "\r\n"...)
+		c.out.frame(noBody, 0)
+	case r.Body == nil:
+		if !r.Fields.Has(exchange.ContentLength) && expectsBody(r.Method) {
+			b = append(b, "Content-Length: 0\r\n"...)
+		}
+		c.out.frame(noBody, 0)
+	case r.Body.Length() < 0:
+		b = append(b, "Transfer-Encoding: chunked\r\n"...)
+		c.out.frame(byChunks, -1)
+	default:
+		if !r.Fields.Has(exchange.ContentLength) {
+			b = append(b, "Content-Length: "...)
+			b = appendInt(b, r.Body.Length())
+			b = append(b, "\r\n"...)
+		}
+		c.out.frame(byLength, r.Body.Length())
+	}
+	return append(b, "\r\n"...)
+}
+
+// expectsBody reports whether a request of this method without a body says so (RFC 9110 section 8.6).
+func expectsBody(method []byte) bool {
+	switch string(method) {
+	case "POST", "PUT", "PATCH":
+		return true
+	}
+	return false
+}
+
+// Write adds bytes of the request body.
+func (c *Client) Write(p []byte) error { return c.out.Write(p) }
+
+// Flush writes what is buffered.
+func (c *Client) Flush() error { return c.out.Flush() }
+
+// Finish ends the request.
+func (c *Client) Finish() error { return c.out.Finish(nil) }
+
+// Begun reports whether any byte of the request went to the connection.
+func (c *Client) Begun() bool { return c.out.begun }
+
+// Started reports whether any byte of a response has come since StartRequest.
+func (c *Client) Started() bool { return c.started }
+
+// Ready reports whether reading on will not wait for the Pod.
+func (c *Client) Ready() bool { return c.body.Ready() }
+
+// Finished ends an exchange and reports whether the connection may carry another: the response was read to its end, nothing
+// came behind it, and the Pod did not say that it closes.
+func (c *Client) Finished() bool {
+	ok := c.persistent && c.body.done && c.in.r == c.in.w
+	c.in.reset()
+	c.out.reset()
+	return ok
+}
+
+// Unread returns the bytes that came behind a 101 head: the first of the tunnel.
+func (c *Client) Unread() []byte { return c.in.buffered() }
+
+// Close gives the buffers back; the connection itself is the caller's.
+func (c *Client) Close() {
+	c.in.close()
+	c.out.reset()
+}
+
+// IsInvalid reports whether err is a violation of HTTP by the Pod, in its head or in its chunks.
+func IsInvalid(err error) bool {
+	var invalid *InvalidResponse
+	var reject *exchange.Reject
+	return errors.As(err, &invalid) || errors.As(err, &reject)
+}

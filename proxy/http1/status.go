@@ -1,0 +1,45 @@
+package http1
+
+import "podlane.dev/podlane/proxy/exchange"
+
+// reasons are the reason phrases of RFC 9110 and of the registry of status codes.
+var reasons = map[int]string{
+	100: "Continue", 101: "Switching Protocols", 102: "Processing", 103: "Early Hints",
+	200: "OK", 201: "Created", 202: "Accepted", 203: "Non-Authoritative Information", 204: "No Content",
+	205: "Reset Content", 206: "Partial Content", 207: "Multi-Status", 208: "Already Reported", 226: "IM Used",
+	300: "Multiple Choices", 301: "Moved Permanently", 302: "Found", 303: "See Other", 304: "Not Modified",
+	305: "Use Proxy", 307: "Temporary Redirect", 308: "Permanent Redirect",
+	400: "Bad Request", 401: "Unauthorized", 402: "Payment Required", 403: "Forbidden", 404: "Not Found",
+	405: "Method Not Allowed", 406: "Not Acceptable", 407: "Proxy Authentication Required", 408: "Request Timeout",
+	409: "Conflict", 410: "Gone", 411: "Length Required", 412: "Precondition Failed", 413: "Content Too Large",
+	414: "URI Too Long", 415: "Unsupported Media Type", 416: "Range Not Satisfiable", 417: "Expectation Failed",
+	418: "I'm a teapot", 421: "Misdirected Request", 422: "Unprocessable Content", 423: "Locked",
+	424: "Failed Dependency", 425: "Too Early", 426: "Upgrade Required", 428: "Precondition Required",
+	429: "Too Many Requests", 431: "Request Header Fields Too Large", 451: "Unavailable For Legal Reasons",
+	500: "Internal Server Error", 501: "Not Implemented", 502: "Bad Gateway", 503: "Service Unavailable",
+	504: "Gateway Timeout", 505: "HTTP Version Not Supported", 506: "Variant Also Negotiates",
+	507: "Insufficient Storage", 508: "Loop Detected", 511: "Network Authentication Required",
+}
+
+// statusLines holds the status line of every code with a known reason phrase, by code. It is read-only after package initialisation.
+var statusLines = func() (t [600]string) {
+	for code, reason := range reasons {
+		t[code] = "HTTP/1.1 " + string(appendInt(nil, int64(code))) + " " + reason + "\r\n"
+	}
+	return t
+}()
+
+// StatusText returns the reason phrase of a status code, or "".
+func StatusText(code int) string { return reasons[code] }
+
+// appendStatus appends the status line of res: the Pod's reason phrase where it gave one.
+func appendStatus(dst []byte, res *exchange.Response) []byte {
+	if len(res.Reason) == 0 && res.Status < len(statusLines) && statusLines[res.Status] != "" {
+		return append(dst, statusLines[res.Status]...)
+	}
+	dst = append(dst, "HTTP/1.1 "...)
+	dst = appendInt(dst, int64(res.Status))
+	dst = append(dst, ' ')
+	dst = append(dst, res.Reason...)
+	return append(dst, "\r\n"...)
+}
