@@ -13,6 +13,14 @@ import (
 // hsts is the parsed value of the family: the field's canonical value, or "" for off.
 type hsts string
 
+// String returns the value for the text of a Table.
+func (v hsts) String() string {
+	if v == "" {
+		return "off"
+	}
+	return string(v)
+}
+
 // HSTS returns the family that adds Strict-Transport-Security (RFC 6797) to answers over HTTPS.
 //
 // A value that does not parse is ignored: the field is advice to browsers for their next visit, its absence serves nothing
@@ -37,7 +45,7 @@ func HSTS() Policy {
 // parseHSTS reads the directives of RFC 6797 section 6.1, in any order and case. An unknown directive, which browsers must
 // skip, is refused: here it is a typing mistake that would never be seen.
 func parseHSTS(v policy.Values) (hsts, error) {
-	text := strings.TrimSpace(v["hsts"])
+	text := v.Text("hsts", "off")
 	if strings.EqualFold(text, "off") {
 		return "", nil
 	}

@@ -77,6 +77,15 @@ func TestHSTSIsOffByDefault(t *testing.T) {
 	}
 }
 
+func TestHSTSText(t *testing.T) {
+	family := filters.HSTS()
+	for value, text := range map[string]string{"off": "hsts off", "max-age=1;preload": "hsts max-age=1; preload"} {
+		if got := route(t, "/", policy.Values{"hsts": value}, family).Policies[0].String(); got != text {
+			t.Errorf("%q is %q in a table, want %q", value, got, text)
+		}
+	}
+}
+
 func TestHSTSRefuses(t *testing.T) {
 	family := filters.HSTS()
 	if family.InvalidEffect() != policy.Ignore {

@@ -2,8 +2,6 @@ package filters
 
 import (
 	"bytes"
-	"fmt"
-	"strconv"
 	"strings"
 
 	"podlane.dev/podlane/proxy/exchange"
@@ -27,6 +25,21 @@ type sslRedirect struct {
 	// redirect holds where the host has a certificate, force without one too.
 	redirect, force bool
 	preserveSlash   bool
+}
+
+// String returns the value for the text of a Table.
+func (v sslRedirect) String() string {
+	text := "off"
+	switch {
+	case v.force:
+		text = "forced"
+	case v.redirect:
+		text = "on"
+	}
+	if v.preserveSlash {
+		text += ", preserving the trailing slash"
+	}
+	return text
 }
 
 // SSLRedirect returns the family that sends plain HTTP to HTTPS. It holds by default where the host has a certificate.
@@ -63,26 +76,19 @@ func SSLRedirect() Policy {
 }
 
 func parseSSLRedirect(v policy.Values) (sslRedirect, error) {
-	parsed := sslRedirect{redirect: true}
-	for _, key := range []struct {
-		name string
-		to   *bool
-	}{
-		{"ssl-redirect", &parsed.redirect},
-		{"force-ssl-redirect", &parsed.force},
-		{"preserve-trailing-slash", &parsed.preserveSlash},
-	} {
-		text, ok := v[key.name]
-		if !ok {
-			continue
-		}
-		on, err := strconv.ParseBool(text)
-		if err != nil {
-			return sslRedirect{}, fmt.Errorf("%s: %q is not a bool: write \"true\" or \"false\"", key.name, text)
-		}
-		*key.to = on
+	redirect, err := v.Bool("ssl-redirect", true)
+	if err != nil {
+		return sslRedirect{}, err
 	}
-	return parsed, nil
+	force, err := v.Bool("force-ssl-redirect", false)
+	if err != nil {
+		return sslRedirect{}, err
+	}
+	preserveSlash, err := v.Bool("preserve-trailing-slash", false)
+	if err != nil {
+		return sslRedirect{}, err
+	}
+	return sslRedirect{redirect, force, preserveSlash}, nil
 }
 
 func newSSLRedirectFilter(r *router.Route, v sslRedirect) exchange.RequestFilter {

@@ -137,6 +137,20 @@ func TestSSLRedirectNamesTheFirstOfTwoMistakes(t *testing.T) {
 	}
 }
 
+func TestSSLRedirectText(t *testing.T) {
+	family := filters.SSLRedirect()
+	for text, values := range map[string]policy.Values{
+		"ssl-redirect on":     {"ssl-redirect": "true"},
+		"ssl-redirect off":    {"ssl-redirect": "false"},
+		"ssl-redirect forced": {"ssl-redirect": "false", "force-ssl-redirect": "true"},
+		"ssl-redirect on, preserving the trailing slash": {"preserve-trailing-slash": "true"},
+	} {
+		if got := route(t, "/", values, family).Policies[0].String(); got != text {
+			t.Errorf("%v is %q in a table, want %q", values, got, text)
+		}
+	}
+}
+
 func TestSSLRedirectAllocations(t *testing.T) {
 	family := filters.SSLRedirect()
 	chain := filters.Compile([]filters.Policy{family}, route(t, "/", policy.Values{"force-ssl-redirect": "true"}, family))
