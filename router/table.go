@@ -1,9 +1,7 @@
 package router
 
 import (
-	"hash/maphash"
 	"iter"
-	"maps"
 	"slices"
 	"strings"
 )
@@ -219,6 +217,9 @@ func (t *Table) DefaultCertificate() *Certificate { return t.defaultCert }
 // Len returns the number of Routes, the catch-all not counted.
 func (t *Table) Len() int { return t.routes }
 
+// key returns the name under which the index has h: without the "*." of a wildcard.
+func (h *Host) key() string { return strings.TrimPrefix(h.name, "*.") }
+
 // len returns the number of h's routes; h may be nil.
 func (h *Host) len() int {
 	if h == nil {
@@ -245,108 +246,6 @@ func hostRoutesNotIn(h, other *Host, yield func(*Route) bool) bool {
 	for _, r := range h.routes {
 		if _, ok := old[r]; !ok && !yield(r) {
 			return false
-		}
-	}
-	return true
-}
-
-// hostIndex is an immutable map from names to hosts, cut into shards so that a change copies few of them. A name is
-// hashed twice, for the shard and in it: two lookups at any size.
-type hostIndex struct {
-	seed   maphash.Seed
-	shards *[hostShards]*hostShard // nil while empty
-}
-
-// hostShards is the number of shards: 2 KiB for the smallest Table, 200 entries copied per changed host at 50,000 hosts.
-const hostShards = 256
-
-type hostShard struct{ hosts map[string]*Host }
-
-// hostChange sets a name's host; nil removes it.
-type hostChange struct {
-	name string
-	host *Host
-}
-
-func (x hostIndex) lookup(name string) *Host {
-	if x.shards == nil {
-		return nil
-	}
-	shard := x.shards[maphash.String(x.seed, name)%hostShards]
-	if shard == nil {
-		return nil
-	}
-	return shard.hosts[name]
-}
-
-// with returns the index after changes, of which later ones win, and by how many routes it grew.
-func (x hostIndex) with(changes []hostChange) (_ hostIndex, grown int) {
-	if len(changes) == 0 {
-		return x, 0
-	}
-	next := hostIndex{seed: x.seed, shards: new([hostShards]*hostShard)}
-	if x.shards == nil {
-		next.seed = maphash.MakeSeed()
-	} else {
-		*next.shards = *x.shards
-	}
-	var own [hostShards]bool
-	for _, c := range changes {
-		i := maphash.String(next.seed, c.name) % hostShards
-		if !own[i] {
-			own[i] = true
-			shard := &hostShard{}
-			if old := next.shards[i]; old != nil {
-				shard.hosts = maps.Clone(old.hosts)
-			} else {
-				shard.hosts = make(map[string]*Host)
-			}
-			next.shards[i] = shard
-		}
-		hosts := next.shards[i].hosts
-		grown += c.host.len() - hosts[c.name].len()
-		if c.host == nil {
-			delete(hosts, c.name)
-		} else {
-			hosts[c.name] = c.host
-		}
-	}
-	return next, grown
-}
-
-// all yields every host, in no particular order.
-func (x hostIndex) all() iter.Seq[*Host] {
-	return func(yield func(*Host) bool) {
-		if x.shards == nil {
-			return
-		}
-		for _, shard := range x.shards {
-			if shard == nil {
-				continue
-			}
-			for _, h := range shard.hosts {
-				if !yield(h) {
-					return
-				}
-			}
-		}
-	}
-}
-
-// routesNotIn yields the routes that other does not have, and says whether to go on. Shards that both share are skipped.
-func (x hostIndex) routesNotIn(other hostIndex, yield func(*Route) bool) bool {
-	if x.shards == nil {
-		return true
-	}
-	sameSeed := other.shards != nil && other.seed == x.seed
-	for i, shard := range x.shards {
-		if shard == nil || sameSeed && shard == other.shards[i] {
-			continue
-		}
-		for name, h := range shard.hosts {
-			if !hostRoutesNotIn(h, other.lookup(name), yield) {
-				return false
-			}
 		}
 	}
 	return true
