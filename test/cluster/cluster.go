@@ -86,6 +86,7 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 	if err := inMain(); err != nil {
 		return nil, err
 	}
+	noteSources()
 	if o.Log == nil {
 		o.Log = os.Stderr
 	}

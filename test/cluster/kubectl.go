@@ -31,6 +31,15 @@ func TryCurl(ctx context.Context, args ...string) (string, error) {
 	return output(exec.CommandContext(ctx, "curl", append([]string{"--silent", "--show-error", "--noproxy", "*", "--max-time", "30"}, args...)...))
 }
 
+// WaitOK waits until a GET of the URL, such as a /readyz, answers 200.
+func WaitOK(t testing.TB, url string) {
+	t.Helper()
+	Until(t, url, func(ctx context.Context) error {
+		_, err := TryCurl(ctx, "--fail", "--insecure", "--output", "/dev/null", url)
+		return err
+	})
+}
+
 func output(cmd *exec.Cmd) (string, error) {
 	var out, problems strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &problems

@@ -89,6 +89,21 @@ func Program(name string) string {
 	return filepath.Join(os.Getenv(dirEnv), "bin", path.Base(strings.TrimSuffix(name, "/")))
 }
 
+// noteSources opens the module's folders, so that go test, which remembers what a test opens, does not take the result of an
+// older run for this one: the programs under test are built from sources that the test's package does not import.
+var noteSources = sync.OnceFunc(func() {
+	root, err := assets.ModuleRoot()
+	if err != nil {
+		return
+	}
+	_ = filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
+		if err == nil && d.IsDir() && path != root && strings.HasPrefix(d.Name(), ".") {
+			return filepath.SkipDir
+		}
+		return nil
+	})
+})
+
 var shared struct {
 	sync.Mutex
 	cluster *Cluster

@@ -46,7 +46,7 @@ func Possible() error {
 // possible returns the attributes with which a process starts in a sandbox: as root without more ado, otherwise, and for
 // a root without the capability, through a user namespace in which the user is root.
 func possible() (*syscall.SysProcAttr, error) {
-	var reasons []error
+	var reasons []string
 	for _, user := range []bool{false, true} {
 		if !user && os.Geteuid() != 0 {
 			continue
@@ -60,17 +60,17 @@ func possible() (*syscall.SysProcAttr, error) {
 		if err == nil {
 			return attr, nil
 		}
-		reasons = append(reasons, fmt.Errorf("no network namespace (user namespace: %t): %w %s", user, err, strings.TrimSpace(string(out))))
+		var path *os.PathError
+		if errors.As(err, &path) {
+			err = path.Err // the path is this program's, and says nothing
+		}
+		what := "as root"
+		if user {
+			what = "as an ordinary user through a user namespace"
+		}
+		reasons = append(reasons, strings.Join(strings.Fields(fmt.Sprintf("%s: %v %s", what, err, out)), " "))
 	}
-	return nil, oneLine(reasons)
-}
-
-func oneLine(reasons []error) error {
-	var texts []string
-	for _, err := range reasons {
-		texts = append(texts, strings.ReplaceAll(err.Error(), "\n", " "))
-	}
-	return errors.New(strings.Join(texts, "; "))
+	return nil, errors.New(strings.Join(reasons, "; "))
 }
 
 func attributes(user bool) *syscall.SysProcAttr {
