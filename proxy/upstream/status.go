@@ -1,0 +1,114 @@
+package upstream
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"podlane.dev/podlane/router"
+)
+
+// State is an Endpoint's state as /debug/endpoints shows it.
+type State string
+
+// The states.
+const (
+	StateReady    State = "ready"
+	StateServing  State = "serving"  // terminating, used because nothing is ready
+	StateUnready  State = "unready"  // listed, gets no traffic
+	StateEjected  State = "ejected"  // ready or serving, but out for failures
+	StateDraining State = "draining" // not listed any more, connections are still busy
+)
+
+// PoolStatus is one Pool as it was at one moment.
+type PoolStatus struct {
+	ServicePort router.ServicePort
+	// ExternalName is the DNS name that is followed, or "". Err is why its last resolution gave nothing new, or nil.
+	ExternalName string
+	Err          error
+	Endpoints    []EndpointStatus
+}
+
+// EndpointStatus is one Endpoint as it was at one moment.
+type EndpointStatus struct {
+	AddrPort             netip.AddrPort
+	Pod, UID, Node, Zone string
+	State                State
+	// EjectedFor is the time until the next probe of an ejected Endpoint; 0 where it is due.
+	EjectedFor time.Duration
+	// InFlight counts requests, Open connections, Idle those of them in the pool, Fails the failures of the running window.
+	InFlight, Open, Idle, Fails int
+}
+
+// Pools returns the state of every Pool that a table uses, ordered by Service and port, and by address within.
+func (r *Registry) Pools() []PoolStatus {
+	r.mu.Lock()
+	var pools []*Pool
+	for _, s := range r.services {
+		for _, p := range s.ports {
+			pools = append(pools, p)
+		}
+	}
+	r.mu.Unlock()
+	all := make([]PoolStatus, 0, len(pools))
+	for _, p := range pools {
+		if s, used := p.status(); used {
+			all = append(all, s)
+		}
+	}
+	slices.SortFunc(all, func(a, b PoolStatus) int {
+		x, y := a.ServicePort, b.ServicePort
+		return cmp.Or(strings.Compare(x.Namespace, y.Namespace), strings.Compare(x.Name, y.Name), strings.Compare(x.Port, y.Port))
+	})
+	return all
+}
+
+func (p *Pool) status() (s PoolStatus, used bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.swept || p.unusedAt != 0 {
+		return s, false
+	}
+	s.ServicePort = p.port
+	if p.external != nil {
+		s.ExternalName, s.Err = p.external.name, p.external.err
+	}
+	now := p.registry.now()
+	for _, e := range p.known {
+		s.Endpoints = append(s.Endpoints, e.status(now))
+	}
+	slices.SortFunc(s.Endpoints, func(a, b EndpointStatus) int {
+		return cmp.Or(a.AddrPort.Compare(b.AddrPort), strings.Compare(a.UID, b.UID))
+	})
+	return s, true
+}
+
+func (e *Endpoint) status(now int64) EndpointStatus {
+	s := EndpointStatus{
+		AddrPort: e.id.addr, Pod: e.pod, UID: e.id.uid, Node: e.node, Zone: e.zone, InFlight: e.InFlight(),
+	}
+	switch st := e.state(); {
+	case st == gone:
+		s.State = StateDraining
+	case st == unready:
+		s.State = StateUnready
+	case e.ejected.Load() != 0:
+		s.State = StateEjected
+		s.EjectedFor = max(0, time.Duration(e.ejected.Load()-now))
+	case st == fallback:
+		s.State = StateServing
+	default:
+		s.State = StateReady
+	}
+	e.pool.health.mu.Lock()
+	if h := &e.health; now-h.since <= int64(e.pool.registry.o.FailTimeout) {
+		s.Fails = h.fails
+	}
+	e.pool.health.mu.Unlock()
+	e.idle.mu.Lock()
+	s.Open, s.Idle = e.idle.opened, len(e.idle.stack)
+	e.idle.mu.Unlock()
+	return s
+}

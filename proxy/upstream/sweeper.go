@@ -1,0 +1,201 @@
+package upstream
+
+import (
+	"sync"
+	"time"
+)
+
+// sweeper is the one goroutine of a Registry: it closes idle connections that are too old or that their Pod has closed,
+// cuts those that drain for too long, and drops Pools that no table uses. It visits only Endpoints that have something to
+// visit for, and sleeps while there are none.
+type sweeper struct {
+	registry *Registry
+	wake     chan struct{}
+
+	mu        sync.Mutex
+	endpoints []*Endpoint
+	pools     []*Pool
+}
+
+// sweepInterval is how often idle connections are looked at: a Pod that closes its side, as many do after 5 s, gets its
+// FIN answered within this time.
+const sweepInterval = 5 * time.Second
+
+func newSweeper(r *Registry) *sweeper {
+	return &sweeper{registry: r, wake: make(chan struct{}, 1)}
+}
+
+// list has the sweeper visit e. The caller has set idle.listed, and only calls when it was not set before.
+func (s *sweeper) list(e *Endpoint) {
+	s.mu.Lock()
+	s.endpoints = append(s.endpoints, e)
+	first := len(s.endpoints) == 1
+	s.mu.Unlock()
+	if first {
+		s.rouse()
+	}
+}
+
+// dropLater has the sweeper drop p when it has been unused for long enough.
+func (s *sweeper) dropLater(p *Pool) {
+	s.mu.Lock()
+	s.pools = append(s.pools, p)
+	s.mu.Unlock()
+	s.rouse()
+}
+
+func (s *sweeper) rouse() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (s *sweeper) run() {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		timer.Reset(s.sweep())
+		select {
+		case <-s.registry.ctx.Done():
+			return
+		case <-s.wake:
+		case <-timer.C:
+		}
+	}
+}
+
+// sweep visits everything once and returns how long the sweeper may sleep.
+func (s *sweeper) sweep() time.Duration {
+	s.mu.Lock()
+	endpoints, pools := s.endpoints, s.pools
+	s.endpoints, s.pools = nil, nil
+	s.mu.Unlock()
+
+	now := s.registry.now()
+	interval := min(sweepInterval, s.registry.o.IdleTimeout)
+	sleep := time.Hour
+	var stay []*Endpoint
+	for _, e := range endpoints {
+		if next := e.sweep(now); next > 0 {
+			stay = append(stay, e)
+			sleep = min(sleep, interval, time.Duration(next-now))
+		}
+	}
+	var wait []*Pool
+	for _, p := range pools {
+		if left := s.registry.drop(p, now); left > 0 {
+			wait = append(wait, p)
+			sleep = min(sleep, time.Duration(left))
+		}
+	}
+	s.mu.Lock()
+	s.endpoints = append(s.endpoints, stay...)
+	s.pools = append(s.pools, wait...)
+	s.mu.Unlock()
+	return max(sleep, time.Millisecond)
+}
+
+// sweep closes what has to be closed and returns when e must be visited again, 0 where there is nothing left to visit for.
+func (e *Endpoint) sweep(now int64) (next int64) {
+	o := &e.pool.registry.o
+	for from := 0; ; from += sweepChunk {
+		old, dead, more := e.idle.weed(from, now-int64(o.IdleTimeout))
+		for _, c := range old {
+			_ = c.Close()
+		}
+		for _, c := range dead {
+			c.stale()
+		}
+		if !more {
+			break
+		}
+		from -= len(old) + len(dead)
+	}
+	return e.idle.due(now, int64(o.IdleTimeout))
+}
+
+// sweepChunk is how many connections are looked at while a request may have to wait for the lock: about 10 µs.
+const sweepChunk = 16
+
+// weed takes idle connections off the stack that were put there at or before expiry, or are not quiet, looking at sweepChunk
+// positions from the given one on. more says that there are others above.
+func (i *idle) weed(from int, expiry int64) (old, dead []*Conn, more bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	to := min(from+sweepChunk, len(i.stack))
+	keep := from
+	for k := from; k < to; k++ {
+		switch c := i.stack[k]; {
+		case c.idleAt <= expiry:
+			c.state = busy
+			old = append(old, c)
+		case !c.quiet():
+			c.state = busy
+			dead = append(dead, c)
+		default:
+			i.stack[keep] = c
+			keep++
+		}
+	}
+	if keep < to {
+		n := copy(i.stack[keep:], i.stack[to:])
+		clear(i.stack[keep+n:])
+		i.stack = i.stack[:keep+n]
+	}
+	return old, dead, from+sweepChunk < len(i.stack)+len(old)+len(dead)
+}
+
+// due returns the next instant of interest: the oldest idle connection's end, or the end of the drain. It cuts the busy
+// connections of a removed Endpoint when that has come.
+func (i *idle) due(now, idleTimeout int64) int64 {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.gone && i.opened > 0 && i.cutAt != 0 {
+		if now < i.cutAt {
+			return i.cutAt
+		}
+		for c := i.first; c != nil; c = c.next {
+			// The transport itself: the request that uses the Conn gets an error and closes it.
+			_ = c.socket.Close()
+		}
+	}
+	if len(i.stack) > 0 {
+		return i.stack[0].idleAt + idleTimeout
+	}
+	i.listed = false
+	return 0
+}
+
+// shrink closes up to n idle connections.
+func (s *sweeper) shrink(n int) int {
+	s.mu.Lock()
+	endpoints := append([]*Endpoint(nil), s.endpoints...)
+	s.mu.Unlock()
+	closed := 0
+	for _, e := range endpoints {
+		if closed >= n {
+			break
+		}
+		for _, c := range e.idle.takeOldest(n - closed) {
+			_ = c.Close()
+			closed++
+		}
+	}
+	return closed
+}
+
+// takeOldest takes up to n connections from the bottom of the stack.
+func (i *idle) takeOldest(n int) []*Conn {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	n = min(n, len(i.stack))
+	taken := append([]*Conn(nil), i.stack[:n]...)
+	rest := copy(i.stack, i.stack[n:])
+	clear(i.stack[rest:])
+	i.stack = i.stack[:rest]
+	for _, c := range taken {
+		c.state = busy
+	}
+	return taken
+}
