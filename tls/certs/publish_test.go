@@ -20,7 +20,7 @@ func listed(s *certs.Store) string {
 	for _, i := range s.List() {
 		name := i.Namespace + "/" + i.Secret
 		if i.Default {
-			name = "default " + name
+			name = "* " + name
 		}
 		fmt.Fprintf(&b, "%s %v %s\n", name, i.Hosts, i.State)
 	}
@@ -40,7 +40,7 @@ func TestBrokenSecretKeepsLastGood(t *testing.T) {
 		good, better := pairFor(t, "a.test"), pairFor(t, "a.test")
 		s := newStore(t, certs.Options{Default: fallback})
 		s.Publish([]*router.Certificate{cert("s", good, "a.test", "*.b.test")}, nil)
-		wantList(t, s, "default / [] ok\nns/s [a.test *.b.test] ok\n")
+		wantList(t, s, "* / [] ok\nns/s [a.test *.b.test] ok\n")
 
 		time.Sleep(time.Minute)
 		broke := time.Now()
@@ -52,7 +52,7 @@ func TestBrokenSecretKeepsLastGood(t *testing.T) {
 		if served(t, s, "new.test") != fallback {
 			t.Error("a host that the Secret never served got its last good certificate")
 		}
-		wantList(t, s, "default / [] ok\nns/s [a.test *.b.test] stale\nns/s [new.test] default\n")
+		wantList(t, s, "* / [] ok\nns/s [a.test *.b.test] stale\nns/s [new.test] default\n")
 		info := s.List()[1]
 		if !info.Since.Equal(broke) || !info.Until.Equal(broke.Add(24*time.Hour)) || info.Serial != good.Leaf.SerialNumber.Text(16) ||
 			!info.NotAfter.Equal(good.Leaf.NotAfter) {
@@ -74,7 +74,7 @@ func TestBrokenSecretKeepsLastGood(t *testing.T) {
 		if served(t, s, "a.test") != fallback || served(t, s, "x.b.test") != fallback {
 			t.Error("served for more than 24 h")
 		}
-		wantList(t, s, "default / [] ok\nns/s [a.test *.b.test] default\nns/s [new.test] default\n")
+		wantList(t, s, "* / [] ok\nns/s [a.test *.b.test] default\nns/s [new.test] default\n")
 
 		// Nor does a Publish bring it back, and List still knows since when.
 		s.Publish(broken, nil)
@@ -89,7 +89,7 @@ func TestBrokenSecretKeepsLastGood(t *testing.T) {
 		if served(t, s, "a.test") != better {
 			t.Error("the repaired Secret is not served")
 		}
-		wantList(t, s, "default / [] ok\nns/s [a.test] ok\n")
+		wantList(t, s, "* / [] ok\nns/s [a.test] ok\n")
 
 		// The next fault has its own 24 hours.
 		time.Sleep(time.Hour)
@@ -147,7 +147,7 @@ func TestImpliedHostsAreKept(t *testing.T) {
 		if served(t, s, "a.test") != good || served(t, s, "x.b.test") != good {
 			t.Error("the names of the last good certificate were forgotten")
 		}
-		wantList(t, s, "default / [] ok\nns/s [a.test *.b.test] stale\nns/never [] shadowed\n")
+		wantList(t, s, "* / [] ok\nns/s [a.test *.b.test] stale\nns/never [] shadowed\n")
 	}
 }
 
@@ -162,24 +162,24 @@ func TestOperatorsDefault(t *testing.T) {
 		if served(t, s, "x.test") != own {
 			t.Error("a default Secret that never was good is served")
 		}
-		wantList(t, s, "default ingress/default [] default\ndefault / [] ok\n")
+		wantList(t, s, "* ingress/default [] default\n* / [] ok\n")
 
 		s.Publish([]*router.Certificate{cert("gone", nil, "a.test")}, secret(operators))
 		if served(t, s, "x.test") != operators || served(t, s, "a.test") != operators || served(t, s, "") != operators {
 			t.Error("the operator's default certificate is not served")
 		}
-		wantList(t, s, "default ingress/default [] ok\nns/gone [a.test] default\n")
+		wantList(t, s, "* ingress/default [] ok\nns/gone [a.test] default\n")
 
 		s.Publish(nil, secret(nil))
 		if served(t, s, "x.test") != operators {
 			t.Error("the last good default certificate was not kept")
 		}
-		wantList(t, s, "default ingress/default [] stale\n")
+		wantList(t, s, "* ingress/default [] stale\n")
 		time.Sleep(time.Hour)
 		if served(t, s, "x.test") != own {
 			t.Error("a broken default Secret is served for ever")
 		}
-		wantList(t, s, "default ingress/default [] default\ndefault / [] ok\n")
+		wantList(t, s, "* ingress/default [] default\n* / [] ok\n")
 	})
 }
 
@@ -196,7 +196,7 @@ func TestStaleBesideGood(t *testing.T) {
 	if state := handshake(t, s, &tls.Config{ServerName: "a.test"}); !state.PeerCertificates[0].Equal(rsaPair.Leaf) {
 		t.Error("the stale certificate was preferred to a good one")
 	}
-	wantList(t, s, "default / [] ok\nns/ec [a.test] stale\nns/rsa [a.test] ok\n")
+	wantList(t, s, "* / [] ok\nns/ec [a.test] stale\nns/rsa [a.test] ok\n")
 }
 
 func TestExpiredIsServedAndListed(t *testing.T) {
@@ -206,9 +206,9 @@ func TestExpiredIsServedAndListed(t *testing.T) {
 		s := newStore(t, certs.Options{Default: fallback})
 		s.Publish([]*router.Certificate{cert("s", pair, "a.test")}, nil)
 		time.Sleep(time.Hour)
-		wantList(t, s, "default / [] ok\nns/s [a.test] ok\n")
+		wantList(t, s, "* / [] ok\nns/s [a.test] ok\n")
 		time.Sleep(time.Second)
-		wantList(t, s, "default / [] ok\nns/s [a.test] expired\n")
+		wantList(t, s, "* / [] ok\nns/s [a.test] expired\n")
 		if served(t, s, "a.test") != pair {
 			t.Error("not served any more")
 		}
@@ -221,7 +221,7 @@ func TestListIsACopyInOrder(t *testing.T) {
 	second := cert("b", pairFor(t, "b.test"), "a.test")
 	second.Owner = "ns/second"
 	s.Publish([]*router.Certificate{first, second}, nil)
-	const want = "default / [] ok\nns/z [z.test a.test] ok\nns/b [] shadowed\n"
+	const want = "* / [] ok\nns/z [z.test a.test] ok\nns/b [] shadowed\n"
 	wantList(t, s, want)
 	infos := s.List()
 	if infos[1].Owner != "ns/owner" || infos[2].Owner != "ns/second" || infos[2].Serial == "" && infos[2].State != certs.Shadowed {

@@ -21,8 +21,8 @@ func ParseCipherSuites(text string) (List[uint16], error) {
 		switch {
 		case sign == '@' || sign == '+':
 		case sign == '!' || sign == '-':
-			ids, ok := suitesOf(word[1:])
-			if !ok && !neverOffered(word[1:]) {
+			ids, ok := excludedBy(word[1:])
+			if !ok {
 				l.Unknown = append(l.Unknown, word)
 			}
 			l.remove(ids)
@@ -43,13 +43,13 @@ func ParseCipherSuites(text string) (List[uint16], error) {
 	}
 	// As with OpenSSL, "!" counts wherever it stands.
 	l.remove(banned)
-	if len(given) > 0 && len(l.Values) == 0 {
-		if known13 && len(l.Unknown) == 0 {
-			return l, fmt.Errorf("only suites of TLS 1.3 in %q: they are always on; for TLS 1.3 alone set the versions", text)
-		}
-		return l, fmt.Errorf("no cipher suite that can be offered in %q", text)
+	switch {
+	case len(given) == 0 || len(l.Values) > 0:
+		return l, nil
+	case known13 && len(l.Unknown) == 0:
+		return l, fmt.Errorf("only suites of TLS 1.3 in %q: they are always on; for TLS 1.3 alone set the versions", text)
 	}
-	return l, nil
+	return l, fmt.Errorf("no cipher suite that can be offered in %q", text)
 }
 
 // offered returns what may be configured: the suites of TLS 1.2 and below that crypto/tls implements, without RC4 (RFC 7465
@@ -87,6 +87,14 @@ func suitesOf(word string) (ids []uint16, ok bool) {
 		}
 	}
 	return ids, true
+}
+
+// excludedBy returns the suites that "!" or "-" before word takes out: none for what is never offered anyway.
+func excludedBy(word string) (ids []uint16, ok bool) {
+	if neverOffered(word) {
+		return nil, true
+	}
+	return suitesOf(word)
 }
 
 // opensslName returns OpenSSL's name of an IANA name: TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 is ECDHE-RSA-AES128-GCM-SHA256,

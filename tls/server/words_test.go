@@ -22,7 +22,7 @@ func TestParseVersions(t *testing.T) {
 		{" TLSv1.3\t", v13, v13, ""},
 		{"tlsv1.2,TLSV1.3", v12, v13, ""},
 		{"TLSv1 TLSv1.1 TLSv1.2 TLSv1.3", v10, v13, ""},
-		{"TLSv1.2 TLSv1.2", v12, v12, ""},
+		{"TLSv1.2 tlsv1.2", v12, v12, ""},
 		{"", 0, 0, ""},
 		{"  ", 0, 0, ""},
 		{"TLSv1.1 TLSv1.3", 0, 0, "TLS 1.2 is missing"},
