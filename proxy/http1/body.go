@@ -27,6 +27,7 @@ type body struct {
 	length  int64
 	phase   chunkPhase
 	excess  int // chunk overhead beyond what honest senders need
+	read    int64 // bytes given out
 	done    bool
 	err     error
 	// trailers receives the trailer section of a chunked body.
@@ -80,6 +81,7 @@ func (b *body) Next() ([]byte, error) {
 		return nil, io.EOF
 	}
 	p, err := b.next()
+	b.read += int64(len(p))
 	if err != nil && !errors.Is(err, io.EOF) {
 		b.err = err
 	}

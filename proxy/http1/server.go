@@ -20,7 +20,8 @@ type Server struct {
 	clock  *Clock
 	// bodyless says that the response begun last has no body on the wire, whatever its Body holds.
 	bodyless bool
-	close    bool
+	mark     body
+	markAt   int
 }
 
 // NewServer returns the codec of an accepted connection. clock may be shared by any number of Servers.
@@ -49,11 +50,39 @@ func (s *Server) attachBody(x *exchange.Exchange) {
 	req.Body = &s.body
 }
 
+// Await waits for the first bytes of the next request. While it waits, an idle connection holds no buffer.
+func (s *Server) Await() error {
+	if s.in.r < s.in.w {
+		return nil
+	}
+	return s.in.fill()
+}
+
+// OwnsBody reports whether b is the body that ReadRequest attached, and not one that a filter wrapped around it.
+func (s *Server) OwnsBody(b exchange.Body) bool { return b == exchange.Body(&s.body) }
+
+// BodyFits reports whether the whole body, whose length is known, has room in the connection's buffer.
+func (s *Server) BodyFits() bool {
+	return s.body.framing == byLength && s.body.left <= int64(len(s.in.buf)-s.in.r)
+}
+
+// FillBody reads more of a body that fits. It returns io.ErrUnexpectedEOF where the client ended the connection.
+func (s *Server) FillBody() error { return midBody(s.in.fill()) }
+
+// MarkBody remembers a body that is whole in the buffer, so that Rewind can give it out again.
+func (s *Server) MarkBody() { s.mark, s.markAt = s.body, s.in.r }
+
+// Rewind makes the body marked last begin anew.
+func (s *Server) Rewind() { s.body, s.in.r = s.mark, s.markAt }
+
 // BodyDone reports whether the request's body was read to its end: only then can another request follow.
 func (s *Server) BodyDone() bool { return s.body.done }
 
 // BodyWhole reports whether all of a request body of known length has arrived.
 func (s *Server) BodyWhole() bool { return s.body.Whole() }
+
+// BodyBytes is the number of bytes of the request's body that were pulled.
+func (s *Server) BodyBytes() int64 { return s.body.read }
 
 // Buffered is the number of bytes that have been read and not used.
 func (s *Server) Buffered() int { return s.in.w - s.in.r }

@@ -1,0 +1,200 @@
+// Package proxy is the engine: it publishes tables, accepts connections, and takes each request through validation, matching,
+// filters and balancing to a Pod, and the answer back.
+//
+// One goroutine serves one client connection on both of its legs; a second one exists only while a request body that has not
+// arrived yet streams to the Pod. A request loads the live table once and keeps its route. The engine knows nothing of Kubernetes: it is
+// fed router.Tables and router.Addresses through plain methods.
+package proxy
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"podlane.dev/podlane/proxy/filters"
+	"podlane.dev/podlane/proxy/http1"
+	"podlane.dev/podlane/proxy/observe"
+	"podlane.dev/podlane/proxy/upstream"
+	"podlane.dev/podlane/router"
+)
+
+// Timeouts bound every wait. Zero means the default beside each; negative means no limit. They are kept with a precision of
+// about 50 ms.
+type Timeouts struct {
+	// FirstByte (10 s) of a new connection, and Header (10 s) from a request's first byte to the end of its head.
+	FirstByte, Header time.Duration
+	// Body (60 s) without a byte of a request body.
+	Body time.Duration
+	// Idle (75 s) between requests. It shrinks to IdleFull above 80% of MaxConnections.
+	Idle time.Duration
+	// UpstreamHeader (60 s) from the end of the request to the head of the Pod's answer, and UpstreamBody (60 s) without a
+	// byte of its body.
+	UpstreamHeader, UpstreamBody time.Duration
+	// Stall (60 s) in which a peer takes no byte.
+	Stall time.Duration
+	// Tunnel (1 h) without a byte in either direction of an upgraded connection; event streams too.
+	Tunnel time.Duration
+	// Linger (30 s in all, 5 s of silence) is how long what a client still sends is discarded after an early answer.
+	Linger, LingerSilence time.Duration
+}
+
+func (t Timeouts) withDefaults() Timeouts {
+	for _, d := range []struct {
+		v   *time.Duration
+		def time.Duration
+	}{
+		{&t.FirstByte, 10 * time.Second}, {&t.Header, 10 * time.Second}, {&t.Body, time.Minute}, {&t.Idle, 75 * time.Second},
+		{&t.UpstreamHeader, time.Minute}, {&t.UpstreamBody, time.Minute}, {&t.Stall, time.Minute}, {&t.Tunnel, time.Hour},
+		{&t.Linger, 30 * time.Second}, {&t.LingerSilence, 5 * time.Second},
+	} {
+		switch {
+		case *d.v == 0:
+			*d.v = d.def
+		case *d.v < 0:
+			*d.v = 0
+		}
+	}
+	return t
+}
+
+// Options are the engine's settings. The zero value of a field means the default beside it.
+type Options struct {
+	Limits   http1.Limits
+	Timeouts Timeouts
+	// MaxBody is the size of a request body in bytes (1 MiB) beyond which the answer is 413; negative means no limit.
+	MaxBody int64
+	// MaxRequests is the number of requests after which a connection is closed (10,000).
+	MaxRequests int
+	// MaxConnections is the number of client connections beyond which accepting pauses; 0 derives it from RLIMIT_NOFILE.
+	MaxConnections int
+	// TrustedProxies are the peers whose X-Forwarded-*, Forwarded and X-Real-IP fields are believed. Default: none.
+	TrustedProxies []netip.Prefix
+	// AllowHalfClose delivers the answer to a client that has closed its sending side before the Pod answered, instead of
+	// taking it for gone.
+	AllowHalfClose bool
+	// Policies are the annotation families in their order of execution.
+	Policies []filters.Policy
+	// Upstream are the settings of pools and endpoints.
+	Upstream upstream.Options
+	// Metrics and AccessLog may be nil.
+	Metrics   *observe.Metrics
+	AccessLog *observe.AccessLog
+	// Panicked, where set, is told of a panic that one connection recovered from. It is called rarely and must not block.
+	Panicked func(value any, stack []byte)
+}
+
+// Engine is the proxy. Its methods may be called concurrently, but for Prepare and Publish, which belong to one goroutine.
+type Engine struct {
+	opts     Options
+	limits   http1.Limits
+	timeouts Timeouts
+	registry *upstream.Registry
+	clock    http1.Clock
+	sweeper  *sweeper
+	live     atomic.Pointer[live]
+	gate     gate
+
+	draining  atomic.Bool
+	lingering atomic.Int64
+	active    atomic.Int64 // requests in flight
+	mu        sync.Mutex
+	listeners map[*Listener]struct{}
+	serving   sync.WaitGroup
+	closeOnce sync.Once
+	fallback  *chain // answers requests without a route
+}
+
+// live is what a request loads: the table and what Publish hung from it.
+type live struct {
+	table *router.Table
+	// generation counts the tables that this engine has published.
+	generation uint64
+}
+
+// New returns an engine that answers 404 to everything until the first Publish. Close it with Shutdown.
+func New(o Options) *Engine {
+	if o.MaxBody == 0 {
+		o.MaxBody = 1 << 20
+	}
+	if o.MaxRequests == 0 {
+		o.MaxRequests = 10_000
+	}
+	e := &Engine{
+		opts:      o,
+		limits:    o.Limits,
+		timeouts:  o.Timeouts.withDefaults(),
+		registry:  upstream.NewRegistry(o.Upstream),
+		sweeper:   newSweeper(),
+		listeners: map[*Listener]struct{}{},
+	}
+	e.gate.init(o.MaxConnections)
+	e.fallback = &chain{metrics: e.routeMetrics(router.RouteID{}, router.ServicePort{})}
+	e.live.Store(&live{table: router.NewTable(nil, nil)})
+	go e.sweeper.run()
+	return e
+}
+
+// Table returns the live table.
+func (e *Engine) Table() *router.Table { return e.live.Load().table }
+
+// Generation counts the tables that were published: 0 before the first.
+func (e *Engine) Generation() uint64 { return e.live.Load().generation }
+
+// Endpoints returns the state of every pool, for debug pages.
+func (e *Engine) Endpoints() []upstream.PoolStatus { return e.registry.Pools() }
+
+// SetAddresses replaces the addresses of one Service: the key of byPort is the port's name. Ports without an entry have
+// none; a Service without a pool is ignored. The cost is that of the one Service.
+func (e *Engine) SetAddresses(s router.Service, byPort map[string][]router.Address) {
+	e.registry.SetAddresses(s, byPort)
+}
+
+// Connections is the number of open client connections, Requests that of requests in flight.
+func (e *Engine) Connections() int { return e.sweeper.len() }
+
+// Requests is the number of requests in flight.
+func (e *Engine) Requests() int { return int(e.active.Load()) }
+
+// Drain makes every further answer carry Connection: close, and closes connections that are idle. Listeners stay open.
+func (e *Engine) Drain() {
+	e.draining.Store(true)
+	e.sweeper.each(func(c *conn) { c.closeIfIdle() })
+}
+
+// Shutdown closes the listeners, drains, and waits until every connection has ended or ctx is done; then it closes what is
+// left and returns ctx's error.
+func (e *Engine) Shutdown(ctx context.Context) error {
+	e.draining.Store(true)
+	e.mu.Lock()
+	for l := range e.listeners {
+		_ = l.Close()
+	}
+	e.mu.Unlock()
+	e.Drain()
+	err := e.waitConnections(ctx)
+	e.closeOnce.Do(func() {
+		e.sweeper.each(func(c *conn) { c.abort() })
+		e.serving.Wait()
+		close(e.sweeper.stop)
+		<-e.sweeper.done
+		e.registry.Close()
+	})
+	return err
+}
+
+func (e *Engine) waitConnections(ctx context.Context) error {
+	poll := time.NewTicker(10 * time.Millisecond)
+	defer poll.Stop()
+	for e.sweeper.len() > 0 {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-poll.C:
+			// A connection that was accepted or became idle meanwhile ends here.
+			e.sweeper.each(func(c *conn) { c.closeIfIdle() })
+		}
+	}
+	return nil
+}

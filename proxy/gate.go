@@ -1,0 +1,57 @@
+package proxy
+
+import (
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// gate counts client connections and pauses accepting at the limit, so that the process never runs out of file descriptors
+// for its connections to Pods: those that wait stay in the kernel's queue.
+type gate struct {
+	mu    sync.Mutex
+	free  *sync.Cond
+	open  int
+	limit int
+}
+
+// descriptorShare is the share of RLIMIT_NOFILE that client connections may take: most of them are idle, the rest is for the
+// connections to Pods of those that are not, and for the process itself.
+const descriptorShare = 0.7
+
+func (g *gate) init(limit int) {
+	g.free = sync.NewCond(&g.mu)
+	g.limit = limit
+	if limit > 0 {
+		return
+	}
+	var r unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &r); err == nil {
+		g.limit = max(int(float64(min(r.Cur, 1<<30))*descriptorShare), 16)
+	}
+}
+
+// wait blocks until one more connection may be accepted, and counts it.
+func (g *gate) wait() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for g.limit > 0 && g.open >= g.limit {
+		g.free.Wait()
+	}
+	g.open++
+}
+
+// leave gives a place back.
+func (g *gate) leave() {
+	g.mu.Lock()
+	g.open--
+	g.mu.Unlock()
+	g.free.Signal()
+}
+
+// full reports whether more than four fifths of the places are taken: idle connections then end sooner.
+func (g *gate) full() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.limit > 0 && g.open*5 > g.limit*4
+}

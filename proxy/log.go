@@ -1,0 +1,53 @@
+package proxy
+
+import (
+	"net/netip"
+	"time"
+
+	"podlane.dev/podlane/proxy/exchange"
+	"podlane.dev/podlane/proxy/observe"
+)
+
+// log appends the exchange to the access log.
+func (s *session) log() {
+	x := s.x
+	q := &x.Request
+	entry := observe.Entry{
+		Time:       x.Timing.Start,
+		Client:     netip.AddrPortFrom(x.Client.Addr, x.Client.Peer.Port()),
+		Scheme:     x.Client.Proto,
+		TLSVersion: x.Client.TLSVersion,
+		Method:     q.Method,
+		Host:       q.Authority,
+		Target:     q.Target,
+		Protocol:   q.Version.String(),
+		Status:     x.Response.Status,
+		Reason:     string(x.Response.Why),
+		BytesIn:    x.BytesIn,
+		BytesOut:   x.BytesOut,
+		Duration:   x.Timing.End.Sub(x.Timing.Start),
+		FirstByte:  since(x.Timing.Start, x.Timing.FirstByte),
+		Service:    x.Upstream.Service.Name,
+		Port:       x.Upstream.Service.Port,
+		Pod:        x.Upstream.Pod,
+		Endpoint:   x.Upstream.Addr,
+		Tries:      x.Upstream.Tries,
+		Retry:      string(x.Upstream.Retry),
+		Generation: s.generation,
+		RequestID:  x.RequestID,
+		UserAgent:  q.Fields.Get(exchange.UserAgent),
+		Referer:    q.Fields.Get(exchange.Referer),
+	}
+	if r := x.Route; r != nil {
+		entry.Namespace, entry.Ingress, entry.Route = r.ID.Namespace, r.ID.Ingress, r.ID.Path
+	}
+	s.e.opts.AccessLog.Append(&entry)
+}
+
+// since is the time from start to t, 0 where t was not reached.
+func since(start, t time.Time) time.Duration {
+	if t.IsZero() {
+		return 0
+	}
+	return t.Sub(start)
+}

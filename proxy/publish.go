@@ -1,0 +1,136 @@
+package proxy
+
+import (
+	"podlane.dev/podlane/proxy/filters"
+	"podlane.dev/podlane/proxy/observe"
+	"podlane.dev/podlane/proxy/upstream"
+	"podlane.dev/podlane/router"
+)
+
+// chain is a Route compiled for traffic: everything that a request needs is resolved here, once, at Publish.
+type chain struct {
+	route   *router.Route
+	filters filters.Chain
+	lanes   []lane
+	total   int // sum of the lanes' weights
+	metrics *observe.RouteMetrics
+	retired bool // read and written by Publish only
+}
+
+// lane is one Backend of a chain.
+type lane struct {
+	backend *router.Backend
+	weight  int
+	pool    *upstream.Pool
+	view    *upstream.View
+}
+
+// Prepare makes the pools that t needs and returns the Services that have a new one: their addresses must be set before
+// Publish, so that a new route never answers 503 for want of addresses that are known.
+func (e *Engine) Prepare(t *router.Table) []router.Service {
+	var fresh []router.Service
+	seen := map[router.Service]bool{}
+	for p := range t.Ports() {
+		if _, added := e.registry.Ensure(p); added && !seen[p.Service()] {
+			seen[p.Service()] = true
+			fresh = append(fresh, p.Service())
+		}
+	}
+	return fresh
+}
+
+// Publish makes t live: it compiles the routes that are new, stores one pointer, and then lets go of what no table needs any
+// more. Requests in flight keep the route that they have.
+func (e *Engine) Publish(t *router.Table) {
+	before := e.live.Load()
+	old := before.table
+	for r := range t.RoutesNotIn(old) {
+		// A route may come back after it was retired: the Builder remembers what it compiled.
+		if c, ok := r.Attachment().(*chain); !ok || c.retired {
+			r.Attach(e.compile(r))
+		}
+	}
+	e.live.Store(&live{table: t, generation: before.generation + 1})
+	e.retire(old, t)
+}
+
+// compile resolves what requests on r will need.
+func (e *Engine) compile(r *router.Route) *chain {
+	c := &chain{route: r, filters: filters.Compile(e.opts.Policies, r)}
+	var service router.ServicePort
+	for i := range r.Backends {
+		b := &r.Backends[i]
+		l := lane{backend: b, weight: max(b.Weight, 0)}
+		if b.Unavailable == router.Available {
+			l.pool, _ = e.registry.Ensure(b.Service)
+			l.view = l.pool.View(viewOf(b))
+			if b.ExternalName != "" {
+				e.registry.SetExternalName(b.Service, b.ExternalName, b.ExternalPort)
+			}
+		}
+		if i == 0 {
+			service = b.Service
+		}
+		c.total += l.weight
+		c.lanes = append(c.lanes, l)
+	}
+	c.metrics = e.routeMetrics(r.ID, service)
+	return c
+}
+
+// viewOf says how a Backend balances.
+func viewOf(b *router.Backend) upstream.ViewSpec {
+	if b.Affinity > 0 {
+		return upstream.Affinity(b.Affinity)
+	}
+	return upstream.ViewSpec{}
+}
+
+// retire releases the chains of routes that are in old and not in t, and the pools that no route of t uses.
+func (e *Engine) retire(old, t *router.Table) {
+	for r := range old.RoutesNotIn(t) {
+		if c, ok := r.Attachment().(*chain); ok {
+			c.release()
+		}
+	}
+	ports := map[router.ServicePort]struct{}{}
+	for p := range t.Ports() {
+		ports[p] = struct{}{}
+	}
+	e.registry.Sweep(func(p router.ServicePort) bool {
+		_, ok := ports[p]
+		return ok
+	})
+}
+
+func (c *chain) release() {
+	c.retired = true
+	for _, l := range c.lanes {
+		if l.view != nil {
+			l.view.Release()
+		}
+	}
+	if c.metrics != nil {
+		c.metrics.Release()
+	}
+}
+
+func (e *Engine) routeMetrics(id router.RouteID, service router.ServicePort) *observe.RouteMetrics {
+	if e.opts.Metrics == nil {
+		return nil
+	}
+	return e.opts.Metrics.Route(id, service)
+}
+
+// match finds the chain for a validated request: that of its route, or the one that answers 404.
+func (s *session) match() *chain {
+	x := s.x
+	l := s.e.live.Load()
+	s.generation = l.generation
+	r, ok := l.table.Lookup(text(x.Request.Hostname), text(x.Request.Path))
+	if !ok {
+		return s.e.fallback
+	}
+	x.Route = r
+	return r.Attachment().(*chain)
+}

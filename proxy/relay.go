@@ -1,0 +1,165 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"time"
+
+	"podlane.dev/podlane/proxy/exchange"
+	"podlane.dev/podlane/proxy/http1"
+)
+
+// deliver passes the Pod's answer, whose head was read, on to the client.
+func (s *session) deliver(pod *podConn) {
+	x := s.x
+	if x.Response.Status == 101 {
+		s.tunnel(pod)
+		return
+	}
+	if err := s.headEarly(); err != nil {
+		s.close = true
+	}
+	x.Response.RemoveHopByHop()
+	s.chain.filters.FilterResponse(x)
+	ok := s.relay(pod)
+	if s.c.uploading {
+		// The answer is complete and the request is not: what is left of it goes nowhere.
+		s.stopUpload()
+		ok = false
+	}
+	s.c.pod.Store(nil)
+	reusable := pod.codec.Finished() && ok
+	if reusable && !s.broken {
+		pod.Put()
+		return
+	}
+	pod.codec.Close()
+	pod.Discard()
+}
+
+// headEarly looks at an upload when the answer's head has come. It returns an error where the whole request has not been read by
+// then: the connection must end after such an answer, because nobody knows where the next request would begin.
+func (s *session) headEarly() error {
+	if !s.c.uploading {
+		return nil
+	}
+	if s.c.bodyRead.Load() {
+		// The Pod has everything: the goroutine is about to end.
+		err := <-s.c.uploaded
+		s.c.uploading = false
+		return err
+	}
+	return errEarly
+}
+
+var errEarly = errors.New("answered before the request was complete")
+
+// relay writes the response that x holds to the client, its body as it comes. pod is nil for answers of the proxy's own. It
+// reports whether the response was passed on to its end.
+func (s *session) relay(pod *podConn) bool {
+	x, c, srv := s.x, s.c, s.c.srv
+	persistence := http1.KeepOpen
+	s.close = s.close || s.e.draining.Load()
+	if s.close || x.Request.Body != nil && !srv.BodyDone() && !c.uploading {
+		persistence = http1.CloseAfter
+	}
+	c.enter(writingClient, s.e.timeouts.Stall)
+	if srv.StartResponse(x, persistence) == http1.CloseAfter {
+		s.close = true
+	}
+	err := s.relayBody(pod)
+	if err == nil {
+		err = srv.Finish(x)
+	}
+	m := c.enter(working, 0)
+	x.BytesOut = srv.Written()
+	if err == nil && m == unmarked {
+		return true
+	}
+	s.interrupted(m, err)
+	return false
+}
+
+// relayBody pulls the body and writes it. What has arrived is written at once; while nothing has, what is buffered is flushed.
+func (s *session) relayBody(pod *podConn) error {
+	x, c, srv := s.x, s.c, s.c.srv
+	if srv.Bodyless() || x.Response.Body == nil {
+		return nil
+	}
+	for {
+		if pod != nil && !pod.codec.Ready() {
+			if err := srv.Flush(); err != nil {
+				return err
+			}
+			if m := c.enter(receiving, s.e.timeouts.UpstreamBody); m != unmarked {
+				return clientError{io.ErrShortWrite}
+			}
+		}
+		p, err := x.Response.Body.Next()
+		if m := c.enter(writingClient, s.e.timeouts.Stall); m != unmarked {
+			return podError{errBodyTimeout}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return podError{err}
+		}
+		if err := srv.Write(p); err != nil {
+			return clientError{err}
+		}
+	}
+}
+
+// podError is a fault of the Pod's side while its answer was under way.
+type podError struct{ error }
+
+// Unwrap returns the cause.
+func (e podError) Unwrap() error { return e.error }
+
+// interrupted ends an answer that was not passed on to its end. The client must see that: its connection is cut.
+func (s *session) interrupted(m mark, err error) {
+	s.broken = true
+	x := s.x
+	if _, ok := errors.AsType[podError](err); ok {
+		x.Response.Why = exchange.UpstreamTruncated
+		if !s.c.srv.Begun() {
+			// Nothing has left yet: the client can still be told.
+			s.c.srv.Discard()
+			s.broken = false
+			s.answer(502, exchange.UpstreamTruncated, "the endpoint ended its answer early\n")
+			s.close = true
+			s.relay(nil)
+			return
+		}
+		s.c.reset()
+		return
+	}
+	x.Response.Why = exchange.ClientGone
+	if m == expired {
+		x.Response.Why = exchange.ClientTimeout
+	}
+	s.c.reset()
+}
+
+// begin and end count a request against its route.
+func (c *chain) begin() {
+	if c.metrics != nil {
+		c.metrics.Begin()
+	}
+}
+
+// record counts and logs the exchange at its end.
+func (s *session) record() {
+	x := s.x
+	x.Timing.End = time.Now()
+	if x.Response.Status != 101 {
+		x.BytesIn = s.c.srv.BodyBytes()
+	}
+	if m := s.chain.metrics; m != nil {
+		m.End(x.Response.Status, x.Timing.End.Sub(x.Timing.Start), x.BytesIn, x.BytesOut)
+	}
+	if s.e.opts.AccessLog != nil {
+		s.log()
+	}
+}

@@ -1,0 +1,127 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"runtime/debug"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Listener is a socket that the engine serves. TLS, where set, encrypts it; Handshake then runs the handshake of each
+// connection (a tls/server.Handshaker limits them in number and time) and defaults to (*tls.Conn).Handshake,
+// bounded by Timeouts.FirstByte.
+type Listener struct {
+	net.Listener
+	TLS       *tls.Config
+	Handshake func(*tls.Conn) error
+}
+
+// Serve accepts connections until the listener is closed, by Shutdown or otherwise, and then returns nil. Several listeners may be
+// served at once.
+func (e *Engine) Serve(l *Listener) error {
+	e.mu.Lock()
+	if e.draining.Load() {
+		e.mu.Unlock()
+		return errors.Join(errors.New("the engine is shut down"), l.Close())
+	}
+	e.listeners[l] = struct{}{}
+	e.mu.Unlock()
+	defer func() {
+		e.mu.Lock()
+		delete(e.listeners, l)
+		e.mu.Unlock()
+	}()
+	for {
+		e.gate.wait()
+		nc, err := l.Accept()
+		if err != nil {
+			e.gate.leave()
+			if errors.Is(err, net.ErrClosed) {
+				return nil
+			}
+			if !e.survivable(err) {
+				return fmt.Errorf("accept on %s: %w", l.Addr(), err)
+			}
+			continue
+		}
+		e.serving.Add(1)
+		go e.serveConn(nc, l)
+	}
+}
+
+// survivable reports whether accepting may go on after err, and makes room for it. Running out of file descriptors closes the
+// connections that have been idle longest; it never ends the listener, and never spins.
+func (e *Engine) survivable(err error) bool {
+	switch {
+	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOBUFS), errors.Is(err, unix.ENOMEM):
+		e.shedIdle(shedCount)
+		time.Sleep(shedPause)
+		return true
+	case errors.Is(err, unix.ECONNABORTED), errors.Is(err, unix.EPERM), errors.Is(err, unix.EPROTO):
+		return true
+	}
+	return false
+}
+
+const (
+	shedCount = 64
+	shedPause = 10 * time.Millisecond
+)
+
+// shedIdle closes up to n idle connections.
+func (e *Engine) shedIdle(n int) {
+	e.sweeper.each(func(c *conn) {
+		if n > 0 && c.closeIfIdle() {
+			n--
+		}
+	})
+}
+
+// serveConn serves one accepted connection to its end.
+func (e *Engine) serveConn(nc net.Conn, l *Listener) {
+	defer e.serving.Done()
+	defer e.gate.leave()
+	defer func() {
+		if v := recover(); v != nil {
+			e.panicked(v)
+		}
+	}()
+	c := e.newConn(nc)
+	e.sweeper.add(c)
+	defer c.end()
+	if l.TLS != nil && !c.handshake(l) {
+		return
+	}
+	c.serve()
+}
+
+func (e *Engine) panicked(v any) {
+	if e.opts.Metrics != nil {
+		e.opts.Metrics.Panic()
+	}
+	if e.opts.Panicked != nil {
+		e.opts.Panicked(v, debug.Stack())
+	}
+}
+
+// handshake turns c into an encrypted connection.
+func (c *conn) handshake(l *Listener) bool {
+	tc := tls.Server(c.nc, l.TLS)
+	run := l.Handshake
+	if run == nil {
+		run = (*tls.Conn).Handshake
+	}
+	c.enter(firstByte, c.e.timeouts.FirstByte)
+	if err := run(tc); err != nil || c.enter(working, 0) != unmarked {
+		return false
+	}
+	state := tc.ConnectionState()
+	c.client.TLS, c.client.TLSVersion, c.client.ServerName = true, state.Version, state.ServerName
+	c.client.Proto = "https"
+	c.use(tc)
+	return true
+}

@@ -1,0 +1,135 @@
+package proxy
+
+import (
+	"podlane.dev/podlane/proxy/exchange"
+	"podlane.dev/podlane/proxy/http1"
+)
+
+// session takes one request from its validation to the end of its answer. It lives on the stack of the connection's goroutine.
+type session struct {
+	c     *conn
+	e     *Engine
+	x     *exchange.Exchange
+	chain *chain
+	// close says that the connection ends after this exchange.
+	close bool
+	// broken says that it ends at once, without ceremony.
+	broken bool
+	// whole says that the request's body lies in the connection's buffer, so that it can be sent again.
+	whole bool
+	// generation is that of the table that routed the request.
+	generation uint64
+}
+
+// run serves a request that was read, and reports whether the connection may carry another.
+func (s *session) run() bool {
+	x := s.x
+	if reject := x.Validate(); reject != nil {
+		s.refuse(reject.Status, exchange.BadRequest, reject.Detail)
+		return false
+	}
+	s.close = x.Request.Close || s.c.served >= s.e.opts.MaxRequests
+	s.identify()
+	if len(x.Request.Target) == 1 && x.Request.Target[0] == '*' {
+		s.answerServer()
+		return s.finish()
+	}
+	s.chain = s.match()
+	s.chain.begin()
+	s.respond()
+	return s.finish()
+}
+
+// answerServer answers OPTIONS *, which asks about the proxy and not about a resource (RFC 9110 section 9.3.7).
+func (s *session) answerServer() {
+	s.chain = s.e.fallback
+	s.chain.begin()
+	s.answer(200, exchange.NoReason, "")
+	s.x.Response.Fields.SetString(exchange.Allow, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+	s.write()
+}
+
+// respond finds an answer and writes it.
+func (s *session) respond() {
+	x := s.x
+	switch {
+	case s.chain.route == nil:
+		s.answer(404, exchange.NoRoute, "no route for this host and path\n")
+	case s.chain.route.Denied != "":
+		s.answer(503, exchange.RouteDenied, "this route is disabled: a policy of it is not valid\n")
+	case s.tooLarge():
+		s.answer(413, exchange.BodyTooLarge, "request body too large\n")
+	case s.chain.filters.FilterRequest(x) == exchange.Answered:
+	default:
+		s.forward()
+		return
+	}
+	s.write()
+}
+
+// tooLarge reports whether the announced length of the request body is beyond the limit.
+func (s *session) tooLarge() bool {
+	limit := s.e.opts.MaxBody
+	return limit > 0 && s.x.Request.Body != nil && s.x.Request.Body.Length() > limit
+}
+
+// answer makes the response the proxy's own.
+func (s *session) answer(status int, why exchange.Why, body string) { s.x.Answer(status, why, body) }
+
+// write sends the response that x holds, which the proxy or a filter made.
+func (s *session) write() {
+	s.chain.filters.FilterResponse(s.x)
+	s.relay(nil)
+}
+
+// refuse is the reject procedure: an answer that echoes nothing, Connection: close, a short drain, and the end of the connection. No
+// byte of the request has gone anywhere.
+func (s *session) refuse(status int, why exchange.Why, detail string) {
+	x := s.x
+	if x.Request.Version == 0 || len(x.Request.Method) == 0 {
+		x.Request.Version = exchange.HTTP11
+		x.Request.Method = nil
+	}
+	x.Request.Body = nil
+	s.chain = s.e.fallback
+	s.chain.begin()
+	s.answer(status, why, detail+"\n")
+	if status == 405 {
+		x.Response.Fields.SetString(exchange.Allow, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+	}
+	if s.e.opts.Metrics != nil {
+		s.e.opts.Metrics.Rejected(string(why))
+	}
+	s.close = true
+	srv := s.c.srv
+	s.c.enter(writingClient, s.e.timeouts.Stall)
+	srv.StartResponse(x, http1.CloseAfter)
+	if !srv.Bodyless() {
+		_ = srv.Write([]byte(detail + "\n"))
+	}
+	err := srv.Flush()
+	if s.c.enter(working, 0) != unmarked || err != nil {
+		s.broken = true
+	}
+	s.record()
+	if !s.broken {
+		s.c.lingerBriefly()
+	}
+}
+
+// finish ends the exchange: it stops an upload that goes on, records the exchange, and reports whether the connection may
+// carry another request.
+func (s *session) finish() bool {
+	if s.c.uploading {
+		s.stopUpload()
+	}
+	s.record()
+	switch {
+	case s.broken:
+		return false
+	case s.x.Request.Body != nil && !s.c.srv.BodyDone():
+		s.c.linger()
+		return false
+	}
+	return !s.close
+}

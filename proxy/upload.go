@@ -1,0 +1,201 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"time"
+
+	"podlane.dev/podlane/proxy/exchange"
+	"podlane.dev/podlane/proxy/http1"
+)
+
+// errTooLarge ends a request body of unknown length that grew beyond the limit.
+var errTooLarge = errors.New("request body too large")
+
+// limitedBody ends a body that grows beyond a limit. Bodies of known length were judged by it before.
+type limitedBody struct {
+	exchange.Body
+	left int64
+}
+
+// Next returns errTooLarge once more bytes came than were allowed.
+func (b *limitedBody) Next() ([]byte, error) {
+	p, err := b.Body.Next()
+	if b.left -= int64(len(p)); b.left < 0 {
+		return nil, errTooLarge
+	}
+	return p, err
+}
+
+// clientError is a fault of the client's side of an upload; any other error is the Pod's.
+type clientError struct{ error }
+
+// Unwrap returns the cause.
+func (e clientError) Unwrap() error { return e.error }
+
+// prepareBody gets the request's body ready to be sent: a short one is read into the connection's buffer first, so that it leaves
+// together with the head, costs no second goroutine, and can be sent again. It reports whether the request can go on.
+func (s *session) prepareBody() bool {
+	x, c := s.x, s.c
+	if x.Request.Body == nil {
+		s.whole = true
+		return true
+	}
+	if x.Request.ExpectContinue && !c.srv.BodyDone() && c.srv.Buffered() == 0 {
+		c.enter(writingClient, s.e.timeouts.Stall)
+		if err := c.srv.Continue(); err != nil || c.enter(working, 0) != unmarked {
+			s.broken = true
+			return false
+		}
+	}
+	if n := x.Request.Body.Length(); n < 0 {
+		if limit := s.e.opts.MaxBody; limit > 0 {
+			c.body = limitedBody{x.Request.Body, limit}
+			x.Request.Body = &c.body
+		}
+		return true
+	}
+	if !c.srv.OwnsBody(x.Request.Body) {
+		return true
+	}
+	for !c.srv.BodyWhole() {
+		if !c.srv.BodyFits() {
+			return true
+		}
+		c.enter(reading, s.e.timeouts.Body)
+		err := c.srv.FillBody()
+		if m := c.enter(working, 0); m != unmarked || err != nil {
+			s.unreadableBody(m, err)
+			return false
+		}
+	}
+	s.whole = true
+	c.srv.MarkBody()
+	return true
+}
+
+// unreadableBody ends an exchange whose body did not come before anything was sent to a Pod.
+func (s *session) unreadableBody(m mark, err error) {
+	if m == expired {
+		s.answer(408, exchange.ClientTimeout, "request body not complete in time\n")
+		s.close = true
+		s.write()
+		return
+	}
+	s.x.Response.Why = exchange.ClientGone
+	s.x.Response.Status = 499
+	s.broken = true
+	_ = err
+}
+
+// sendBody writes the body behind the head that is buffered: at once where all of it is here, else by a goroutine that pulls it from
+// the client while the connection's own goroutine waits for the answer.
+func (s *session) sendBody(pod *podConn) error {
+	x, codec := s.x, pod.codec
+	if x.Request.Body == nil {
+		return codec.Finish()
+	}
+	if s.whole {
+		if err := copyBody(codec, x.Request.Body); err != nil {
+			return err
+		}
+		return codec.Finish()
+	}
+	if err := codec.Flush(); err != nil {
+		return err
+	}
+	s.c.bodyRead.Store(false)
+	s.c.uploading = true
+	if s.c.uploaded == nil {
+		s.c.uploaded = make(chan error, 1)
+	}
+	go s.c.stream(x.Request.Body, codec)
+	return nil
+}
+
+func copyBody(codec *http1.Client, body exchange.Body) error {
+	for {
+		p, err := body.Next()
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return clientError{err}
+		}
+		if err := codec.Write(p); err != nil {
+			return err
+		}
+	}
+}
+
+// stream is the upload goroutine: it pulls the body from the client and writes it to the Pod, until the end, a fault on either side,
+// or an interrupt. It touches nothing of the exchange but the body and the Pod's writing half.
+func (c *conn) stream(body exchange.Body, codec *http1.Client) {
+	err := c.streamBody(body, codec)
+	c.upload.enter(working, c.e.sweeper.now.Load(), 0)
+	c.uploaded <- err
+	if _, client := errors.AsType[clientError](err); client {
+		// The Pod must see that the request is not whole, and whoever waits for its answer must wake up.
+		if p := c.pod.Load(); p != nil {
+			_ = p.Conn.SetReadDeadline(past)
+		}
+	}
+}
+
+func (c *conn) streamBody(body exchange.Body, codec *http1.Client) error {
+	for {
+		c.upload.enter(reading, c.e.sweeper.now.Load(), c.e.timeouts.Body)
+		p, err := body.Next()
+		if c.upload.enter(writingPod, c.e.sweeper.now.Load(), c.e.timeouts.Stall) != unmarked {
+			return clientError{errBodyTimeout}
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			c.bodyRead.Store(true)
+			return codec.Finish()
+		case err != nil:
+			return clientError{err}
+		}
+		if c.srv.BodyDone() {
+			c.bodyRead.Store(true)
+		}
+		if err := codec.Write(p); err != nil {
+			return err
+		}
+		if err := codec.Flush(); err != nil {
+			return err
+		}
+	}
+}
+
+var errBodyTimeout = errors.New("no byte of the request body in time")
+
+// stopUpload ends an upload that the answer has overtaken.
+func (s *session) stopUpload() {
+	c := s.c
+	select {
+	case <-c.uploaded:
+	default:
+		_ = c.nc.SetReadDeadline(past)
+		if p := c.pod.Load(); p != nil {
+			_ = p.Conn.SetWriteDeadline(past)
+		}
+		<-c.uploaded
+		_ = c.nc.SetReadDeadline(time.Time{})
+	}
+	c.uploading = false
+}
+
+// uploadResult returns the error of an upload that has ended; ended is false while it goes on.
+func (s *session) uploadResult() (err error, ended bool) {
+	if !s.c.uploading {
+		return nil, true
+	}
+	select {
+	case err = <-s.c.uploaded:
+		s.c.uploading = false
+		return err, true
+	default:
+		return nil, false
+	}
+}

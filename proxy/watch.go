@@ -1,0 +1,210 @@
+package proxy
+
+import (
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A connection's waits have deadlines without a timer or a system call each: the goroutine that is about to wait stores
+// what it waits for, and until when, in one atomic word (a watch). One sweeper looks at the words of all connections every tick.
+// Where one has expired it marks the word and then interrupts the wait with a deadline in the past. The goroutine learns of
+// the mark when it stores its next word, so a wait that ended at the same moment is never mistaken for one that did not.
+
+// phase is what a goroutine waits for.
+type phase uint8
+
+const (
+	working       phase = iota // nothing: no deadline
+	firstByte                  // of the first request on a new connection
+	idle                       // the next request
+	reading                    // the rest of a request's head, or its body
+	awaiting                   // the Pod's answer: the client may go away meanwhile
+	receiving                  // the rest of the Pod's answer
+	writingClient              // room in the client's socket
+	writingPod                 // room in the Pod's socket
+	tunneling                  // either side of an upgraded connection
+)
+
+// mark is what the sweeper found.
+type mark uint8
+
+const (
+	unmarked mark = iota
+	expired
+	gone
+)
+
+// tick is how often the sweeper looks. Deadlines are this coarse, and a client that goes away is noticed within two ticks.
+const tick = 40 * time.Millisecond
+
+// goneAfter is the age from which a request is watched for a client that went away: younger ones are about to end anyway.
+const goneAfter = 50 * time.Millisecond
+
+// watch is one goroutine's word: sequence (16 bits), deadline in ms of the engine's clock (40 bits), mark (2), phase (6).
+type watch struct{ word atomic.Uint64 }
+
+const (
+	phaseBits    = 6
+	markBits     = 2
+	deadlineBits = 40
+	noDeadline   = 1<<deadlineBits - 1
+)
+
+func pack(seq uint64, deadline int64, p phase) uint64 {
+	return seq<<(64-16) | uint64(deadline)<<(phaseBits+markBits) | uint64(p)
+}
+
+func phaseOf(w uint64) phase    { return phase(w & (1<<phaseBits - 1)) }
+func markOf(w uint64) mark      { return mark(w >> phaseBits & (1<<markBits - 1)) }
+func deadlineOf(w uint64) int64 { return int64(w >> (phaseBits + markBits) & noDeadline) }
+
+// enter says what the goroutine waits for next, and returns the mark of the wait before. limit 0 means for ever.
+func (w *watch) enter(p phase, now int64, limit time.Duration) mark {
+	deadline := int64(noDeadline)
+	if limit > 0 {
+		deadline = now + limit.Milliseconds()
+	}
+	old := w.word.Load()
+	fresh := pack(old>>(64-16)+1, deadline, p)
+	return markOf(w.word.Swap(fresh))
+}
+
+// past is a deadline that has expired.
+var past = time.Unix(1, 0)
+
+// sweeper keeps the set of connections and looks at their words.
+type sweeper struct {
+	now   atomic.Int64 // ms since the engine began, updated every tick
+	began time.Time
+	mu    sync.Mutex
+	conns []*conn
+	stop  chan struct{}
+	done  chan struct{}
+
+	polled []unix.PollFd
+	asked  []suspect
+}
+
+// suspect is a connection whose client may have gone away, and the word under which it was asked.
+type suspect struct {
+	c    *conn
+	word uint64
+}
+
+func newSweeper() *sweeper {
+	return &sweeper{began: time.Now(), stop: make(chan struct{}), done: make(chan struct{})}
+}
+
+func (s *sweeper) add(c *conn) {
+	s.mu.Lock()
+	c.index = len(s.conns)
+	s.conns = append(s.conns, c)
+	s.mu.Unlock()
+}
+
+func (s *sweeper) remove(c *conn) {
+	s.mu.Lock()
+	last := s.conns[len(s.conns)-1]
+	s.conns[c.index] = last
+	last.index = c.index
+	s.conns[len(s.conns)-1] = nil
+	s.conns = s.conns[:len(s.conns)-1]
+	s.mu.Unlock()
+}
+
+// len is the number of open client connections.
+func (s *sweeper) len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
+}
+
+// each calls f for every connection, under the set's lock.
+func (s *sweeper) each(f func(*conn)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.conns {
+		f(c)
+	}
+}
+
+func (s *sweeper) run() {
+	defer close(s.done)
+	t := time.NewTicker(tick)
+	defer t.Stop()
+	for {
+		select {
+		case <-s.stop:
+			return
+		case <-t.C:
+			s.now.Store(time.Since(s.began).Milliseconds())
+			s.sweep()
+		}
+	}
+}
+
+func (s *sweeper) sweep() {
+	now := s.now.Load()
+	s.polled, s.asked = s.polled[:0], s.asked[:0]
+	s.each(func(c *conn) {
+		c.main.expire(now, c)
+		c.upload.expire(now, c)
+		w := c.main.word.Load()
+		if phaseOf(w) == awaiting && markOf(w) == unmarked && c.fd >= 0 && now-c.since.Load() >= goneAfter.Milliseconds() {
+			s.polled = append(s.polled, unix.PollFd{Fd: int32(c.fd), Events: unix.POLLRDHUP})
+			s.asked = append(s.asked, suspect{c, w})
+		}
+	})
+	if len(s.polled) == 0 {
+		return
+	}
+	// One system call asks for all. A descriptor may be closed, and its number used again, while we ask; then the
+	// word has changed, and the answer is dropped.
+	if n, err := unix.Poll(s.polled, 0); err != nil || n == 0 {
+		return
+	}
+	for i, p := range s.polled {
+		if p.Revents&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR) != 0 {
+			s.asked[i].c.main.interrupt(s.asked[i].word, gone, s.asked[i].c)
+		}
+	}
+}
+
+func (w *watch) expire(now int64, c *conn) {
+	word := w.word.Load()
+	if p := phaseOf(word); p != working && markOf(word) == unmarked && now > deadlineOf(word) {
+		w.interrupt(word, expired, c)
+	}
+}
+
+// interrupt marks the word and wakes the goroutine that waits under it.
+func (w *watch) interrupt(word uint64, m mark, c *conn) {
+	p := phaseOf(word)
+	pod := c.pod.Load()
+	if !w.word.CompareAndSwap(word, word|uint64(m)<<phaseBits) {
+		return
+	}
+	switch p {
+	case firstByte, idle, reading:
+		_ = c.nc.SetReadDeadline(past)
+	case writingClient:
+		_ = c.nc.SetWriteDeadline(past)
+	case awaiting, receiving:
+		interruptPod(pod, net.Conn.SetReadDeadline)
+	case writingPod:
+		interruptPod(pod, net.Conn.SetWriteDeadline)
+	case tunneling:
+		_ = c.nc.SetDeadline(past)
+		interruptPod(pod, net.Conn.SetDeadline)
+	}
+}
+
+func interruptPod(pod *podConn, set func(net.Conn, time.Time) error) {
+	if pod != nil {
+		_ = set(pod.Conn, past)
+	}
+}
