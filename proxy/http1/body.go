@@ -26,7 +26,7 @@ type body struct {
 	left    int64 // bytes of the body (byLength) or of the chunk (byChunks) that are still to come
 	length  int64
 	phase   chunkPhase
-	excess  int // chunk overhead beyond what honest senders need
+	excess  int   // chunk overhead beyond what honest senders need
 	read    int64 // bytes given out
 	done    bool
 	err     error
