@@ -1,0 +1,78 @@
+# Podlane: everything a user or a developer runs. `make help` lists it.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+GO ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -X main.version=$(VERSION)
+# The race detector needs cgo; without a C compiler the tests run without it.
+RACE ?= $(shell command -v $${CC:-gcc} >/dev/null 2>&1 && echo -race)
+FUZZTIME ?= 60s
+# Where `make demo` listens.
+HTTP ?= 127.0.0.1:8080
+HTTPS ?= 127.0.0.1:8443
+ADMIN ?= 127.0.0.1:9090
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+##@ Use
+
+.PHONY: build
+build: ## Build bin/podlane
+	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/podlane ./cmd/podlane
+
+.PHONY: demo
+demo: build ## Two demo Pods and Podlane in front of them, without a cluster: try it with curl
+	@CGO_ENABLED=0 $(GO) build -o bin/backend ./test/backend
+	@HTTP=$(HTTP) HTTPS=$(HTTPS) ADMIN=$(ADMIN) test/demo/demo.sh
+
+.PHONY: run
+run: build ## The controller on this host, against the current kubeconfig
+	bin/podlane controller --http-address=$(HTTP) --https-address=$(HTTPS) --update-status=false
+
+##@ Check
+
+.PHONY: test
+test: control-plane ## Every test; a real control plane is built on first use and cached
+	$(GO) test $(RACE) -timeout 30m ./...
+
+.PHONY: test-fast
+test-fast: ## The tests that need no control plane
+	$(GO) test $(RACE) -timeout 10m $$($(GO) list ./... | grep -v -e /test/e2e -e /test/cluster -e /controllers -e /test/chart)
+
+.PHONY: e2e
+e2e: control-plane ## The scenarios on a real control plane, with what they measure
+	$(GO) test -v -count=1 -timeout 30m ./test/e2e
+
+.PHONY: control-plane
+control-plane: ## Build etcd, kube-apiserver, kube-controller-manager and kubectl into the cache (once)
+	@$(GO) run ./test/cluster/cmd/build
+
+.PHONY: check
+check: ## gofmt, vet, linters and the rules of ARCHITECTURE.md
+	@echo "gofmt"; out=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); test -z "$$out" || { echo "gofmt would change:"; echo "$$out"; exit 1; }
+	@echo "go vet"; $(GO) vet ./...
+	@echo "golangci-lint (built from its module on first use: some minutes)"; $(GO) tool -modfile=test/lint/go.mod golangci-lint run ./...
+	@echo "architecture"; $(GO) test ./test/arch
+
+.PHONY: golden
+golden: ## Write the golden files anew, from what the code does now
+	$(GO) test ./router/... -update
+
+.PHONY: bench
+bench: ## Go benchmarks beside the code
+	$(GO) test -run '^$$' -bench . -benchmem ./router/... ./proxy/... ./tls/...
+
+.PHONY: fuzz
+fuzz: ## Every fuzz target for FUZZTIME (60s)
+	@for p in $$($(GO) list ./router/... ./proxy/... ./tls/...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
+	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
+	  done; \
+	done
+
+.PHONY: clean
+clean: ## Remove what was built here (the control plane stays in its cache)
+	rm -rf bin dist
