@@ -1,0 +1,158 @@
+package controllers
+
+import (
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"podlane.dev/podlane/router/ingress"
+)
+
+func TestTrim(t *testing.T) {
+	s := newService("s")
+	s.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubectl"}}
+	s.Annotations = map[string]string{corev1.LastAppliedConfigAnnotation: "{}", "keep": "me"}
+	if _, err := trim(s); err != nil {
+		t.Fatal(err)
+	}
+	if s.ManagedFields != nil || len(s.Annotations) != 1 || s.Annotations["keep"] != "me" {
+		t.Errorf("trimmed to %+v", s.ObjectMeta)
+	}
+	// What is no object passes through every transform.
+	tombstone := toolscache.DeletedFinalStateUnknown{Key: "ns/x"}
+	for _, f := range []toolscache.TransformFunc{trim, trimSlice, trimEndpoints, trimMetadata, newSecrets(newFixture(t, newTable).log, nil).arrive} {
+		if got, err := f(tombstone); err != nil || got != any(tombstone) {
+			t.Errorf("a tombstone became %v, %v", got, err)
+		}
+	}
+}
+
+func TestTrimSlice(t *testing.T) {
+	s := newSlice("s-1", "s", 1)
+	s.UID, s.ResourceVersion = "uid", "7"
+	s.OwnerReferences = []metav1.OwnerReference{{Name: "s"}}
+	s.Labels["other"] = "x"
+	s.AddressType = discoveryv1.AddressTypeIPv4
+	ready, node, zone, hostname := true, "node", "zone", "host"
+	s.Endpoints[0] = discoveryv1.Endpoint{
+		Addresses: []string{"10.0.0.1"}, Conditions: discoveryv1.EndpointConditions{Ready: &ready}, NodeName: &node, Zone: &zone, Hostname: &hostname,
+		TargetRef: &corev1.ObjectReference{Kind: "Pod", Namespace: "ns", Name: "p", UID: "u", ResourceVersion: "8"},
+	}
+	o, err := trimSlice(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := o.(*discoveryv1.EndpointSlice)
+	e := got.Endpoints[0]
+	if got.ResourceVersion != "7" || len(got.Labels) != 1 || got.OwnerReferences != nil || e.Hostname != nil || e.TargetRef.ResourceVersion != "" {
+		t.Errorf("too much is kept: %+v", got)
+	}
+	if e.Addresses[0] != "10.0.0.1" || !*e.Conditions.Ready || *e.NodeName != "node" || *e.Zone != "zone" || e.TargetRef.UID != "u" || got.AddressType != s.AddressType {
+		t.Errorf("too little is kept: %+v", got)
+	}
+}
+
+func TestEndpointsOfTheControlPlaneAreNotWatched(t *testing.T) {
+	for o, by := range cacheOptions(Options{}, newLinks()).ByObject {
+		if _, ok := o.(*corev1.Endpoints); ok { //nolint:staticcheck // Services without slices need it
+			if got := by.Label.String(); got != "!endpoints.kubernetes.io/managed-by" {
+				t.Errorf("Endpoints are selected by %q", got)
+			}
+		}
+	}
+}
+
+// selectors returns "namespace: selector" of one kind.
+func selectors(o cache.Options, kind client.Object) map[string]string {
+	got := map[string]string{}
+	for k, by := range o.ByObject {
+		if strings.TrimPrefix(typeName(k), "*") != strings.TrimPrefix(typeName(kind), "*") {
+			continue
+		}
+		for n, c := range by.Namespaces {
+			switch {
+			case c.FieldSelector != nil:
+				got[n] = c.FieldSelector.String()
+			case c.LabelSelector != nil:
+				got[n] = c.LabelSelector.String()
+			default:
+				got[n] = ""
+			}
+		}
+	}
+	return got
+}
+
+func TestCacheOfSomeNamespaces(t *testing.T) {
+	o := cacheOptions(Options{
+		Namespaces: []string{"a", "b"},
+		Ingress:    ingress.Options{DefaultBackend: "system/fallback"},
+		Status:     StatusOptions{PublishService: named("system", "podlane")},
+		ConfigMaps: []types.NamespacedName{named("system", "podlane"), named("b", "one"), named("b", "two")},
+	}, newLinks())
+	tests := []struct {
+		kind client.Object
+		want map[string]string
+	}{
+		// Two names in one namespace cannot be selected: all of it is watched.
+		{&corev1.Service{}, map[string]string{"a": "", "b": "", "system": ""}},
+		{&discoveryv1.EndpointSlice{}, map[string]string{"a": "", "b": "", "system": "kubernetes.io/service-name=fallback"}},
+		{&corev1.Endpoints{}, map[string]string{"a": "", "b": "", "system": "metadata.name=fallback"}}, //nolint:staticcheck // Services without slices need it
+		{&corev1.ConfigMap{}, map[string]string{"system": "metadata.name=podlane", "b": ""}},
+	}
+	for _, tt := range tests {
+		got := selectors(o, tt.kind)
+		if len(got) != len(tt.want) {
+			t.Errorf("%T: %v, want %v", tt.kind, got, tt.want)
+		}
+		for n, s := range tt.want {
+			if g, ok := got[n]; !ok || g != s {
+				t.Errorf("%T in %s is selected by %q (%t), want %q", tt.kind, n, g, ok, s)
+			}
+		}
+	}
+	if len(o.DefaultNamespaces) != 2 || !o.ReaderFailOnMissingInformer {
+		t.Errorf("namespaces %v, fail on missing %t", o.DefaultNamespaces, o.ReaderFailOnMissingInformer)
+	}
+}
+
+func TestOtherConfigMapsKeepNoData(t *testing.T) {
+	by := configMaps([]types.NamespacedName{named("ns", "one"), named("ns", "two")})
+	for name, kept := range map[string]bool{"one": true, "three": false} {
+		o, err := by.Transform(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name}, Data: map[string]string{"a": "b"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := len(o.(*corev1.ConfigMap).Data) > 0; got != kept {
+			t.Errorf("data of %s kept: %t, want %t", name, got, kept)
+		}
+	}
+}
+
+func TestRESTMapperKnowsWhatIsRead(t *testing.T) {
+	m, err := restMapper(nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for kind, resource := range map[string]string{
+		"Service": "services", "Endpoints": "endpoints", "Secret": "secrets", "ConfigMap": "configmaps", "Pod": "pods", "Node": "nodes",
+	} {
+		mapping, err := m.RESTMapping(corev1.SchemeGroupVersion.WithKind(kind).GroupKind(), "v1")
+		if err != nil || mapping.Resource.Resource != resource {
+			t.Errorf("%s maps to %v, %v", kind, mapping, err)
+		}
+	}
+	for kind, resource := range map[string]string{"Ingress": "ingresses", "IngressClass": "ingressclasses"} {
+		mapping, err := m.RESTMapping(ingressGroupKind(kind), "v1")
+		if err != nil || mapping.Resource.Resource != resource {
+			t.Errorf("%s maps to %v, %v", kind, mapping, err)
+		}
+	}
+}

@@ -1,0 +1,209 @@
+package controllers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-logr/logr"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"podlane.dev/podlane/router"
+	"podlane.dev/podlane/router/ingress"
+)
+
+// tableRequest is the one request that every kind but endpoints maps to.
+type tableRequest struct{}
+
+// publisher is the reconciler that builds and publishes the Table. One worker runs it, on every replica.
+type publisher struct {
+	mirror    *mirror
+	secrets   *secrets
+	addresses *addresses
+	links     *links
+	build     BuildFunc
+	plane     DataPlane
+	observer  Observer
+	log       logr.Logger
+	// problemsChanged is called whenever the list of Problems differs.
+	problemsChanged func()
+
+	feed   feed[tableRequest]
+	pacer  pacer
+	last   *router.Table // what Build returned last
+	failed atomic.Bool   // the last Build panicked
+
+	generation atomic.Uint64
+	first      chan struct{} // closed by the first Publish
+
+	mu       sync.Mutex
+	problems []ingress.Problem // replaced, never changed
+}
+
+// wake records that something the table depends on changed.
+func (p *publisher) wake() {
+	p.pacer.note()
+	p.feed.add(tableRequest{})
+}
+
+// Reconcile implements reconcile.TypedReconciler.
+func (p *publisher) Reconcile(ctx context.Context, _ tableRequest) (reconcile.Result, error) {
+	if !p.pacer.await(ctx) {
+		return reconcile.Result{}, nil
+	}
+	if err := p.links.settle(ctx); err != nil {
+		return reconcile.Result{}, err
+	}
+	first := p.pacer.begin()
+	start := time.Now()
+	done := false
+	defer func() {
+		if !done {
+			p.pacer.restore(first)
+		}
+	}()
+	if err := p.publish(ctx, first); err != nil {
+		return reconcile.Result{}, err
+	}
+	done = true
+	p.pacer.end(time.Since(start))
+	return reconcile.Result{}, nil
+}
+
+// publish builds a Table from what the mirror holds and makes it live, unless Build panics or nothing changed.
+func (p *publisher) publish(ctx context.Context, firstEvent time.Time) error {
+	snapshot, err := p.snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	table, problems, err := p.compile(snapshot)
+	if err != nil {
+		// The same objects would panic again: only another event is a reason to try again.
+		p.log.Error(err, "the table could not be built, the last one stays")
+		return nil
+	}
+	cost := time.Since(start)
+	p.setProblems(problems)
+	if table == p.last {
+		return nil
+	}
+	p.addresses.live.Store(true)
+	for _, s := range p.plane.Prepare(table) {
+		p.addresses.refresh(s)
+	}
+	p.plane.Publish(table)
+	p.last = table
+	generation := p.generation.Add(1)
+	if generation == 1 {
+		close(p.first)
+	}
+	if p.observer.OnPublish != nil {
+		p.observer.OnPublish(generation, cost, time.Since(firstEvent))
+	}
+	return nil
+}
+
+// snapshot collects what Build reads. It waits a little for Secrets that have to be fetched.
+func (p *publisher) snapshot(ctx context.Context) (ingress.Snapshot, error) {
+	budget := laterSecretBudget
+	if p.generation.Load() == 0 {
+		budget = firstSecretBudget
+	}
+	secrets, err := p.secrets.collect(ctx, budget)
+	if err != nil {
+		return ingress.Snapshot{}, err
+	}
+	return ingress.Snapshot{
+		Ingresses:  p.mirror.ingresses.list(),
+		Classes:    p.mirror.classes.list(),
+		Services:   p.mirror.services.list(),
+		Secrets:    secrets,
+		ConfigMaps: p.mirror.configMaps.list(),
+		Options:    p.mirror.options.Ingress,
+	}, nil
+}
+
+// compile calls Build and turns a panic into an error.
+func (p *publisher) compile(s ingress.Snapshot) (table *router.Table, problems []ingress.Problem, err error) {
+	defer func() {
+		cause := recover()
+		p.failed.Store(cause != nil)
+		if cause == nil {
+			return
+		}
+		err = fmt.Errorf("build panicked: %v\n%s", cause, debug.Stack())
+		if p.observer.OnBuildPanic != nil {
+			p.observer.OnBuildPanic(cause)
+		}
+	}()
+	table, problems = p.build(s)
+	return table, problems, nil
+}
+
+// setProblems replaces the list and tells whoever counts them if it differs, in whatever order Build found them.
+func (p *publisher) setProblems(problems []ingress.Problem) {
+	p.mu.Lock()
+	same := sameProblems(p.problems, problems) && p.generation.Load() > 0
+	p.problems = problems
+	p.mu.Unlock()
+	if same {
+		return
+	}
+	if p.observer.OnProblems != nil {
+		byReason := map[ingress.Reason]int{}
+		for _, problem := range problems {
+			byReason[problem.Reason]++
+		}
+		p.observer.OnProblems(byReason)
+	}
+	p.problemsChanged()
+}
+
+// sameProblems compares two lists as sets.
+func sameProblems(a, b []ingress.Problem) bool {
+	if slices.Equal(a, b) {
+		return true
+	}
+	if len(a) != len(b) {
+		return false
+	}
+	count := make(map[ingress.Problem]int, len(a))
+	for _, p := range a {
+		count[p]++
+	}
+	for _, p := range b {
+		if count[p]--; count[p] < 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// current returns the Problems of the last Build. The slice is shared and read-only.
+func (p *publisher) current() []ingress.Problem {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.problems
+}
+
+// ready returns nil once a complete Table is live, else what it waits for. It never turns back.
+func (p *publisher) ready() error {
+	select {
+	case <-p.first:
+		return nil
+	default:
+	}
+	if missing := p.mirror.missing(); missing != "" {
+		return fmt.Errorf("the first list of objects is not complete: %s", missing)
+	}
+	if p.failed.Load() {
+		return errors.New("the first table could not be built")
+	}
+	return errors.New("the first table is being built")
+}
