@@ -79,10 +79,12 @@ const (
 	PortNotFound       Unavailable = "PortNotFound"
 	ExternalNameDenied Unavailable = "ExternalNameDenied"
 	ResourceBackend    Unavailable = "ResourceBackend"
+	InvalidBackend     Unavailable = "InvalidBackend"
 )
 
 // Backend is a weighted Service port behind a Route.
 type Backend struct {
+	// Service is the key of the endpoints. Where the Backend is Unavailable, Port is what the Ingress says, even a number.
 	Service ServicePort
 	// Weight is relative to the other Backends of the Route; 1 where there is one Backend.
 	Weight int

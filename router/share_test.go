@@ -167,7 +167,7 @@ func TestTableString(t *testing.T) {
 	})
 	const want = `host www.example
   Exact / -> default/svc:http; ingress default/ing
-  Prefix "/a b" -> default/one: (client affinity 1h0m0s) weight 90, default/two:x (PortNotFound) weight 10; ingress default/ing; certificate; denied "auth"; limit 3
+  Prefix "/a b" -> default/one (client affinity 1h0m0s) weight 90, default/two:x (PortNotFound) weight 10; ingress default/ing; certificate; denied "auth"; limit 3
   default -> default/svc:http; ingress default/ing
 host *.example
   Exact /e -> default/svc:http (external name db.example.com:5432); ingress default/ing

@@ -86,9 +86,12 @@ func (r *Route) String() string {
 	return b.String()
 }
 
-// String returns namespace/name:port, and what is unusual about the backend.
+// String returns namespace/name:port, without the colon where the port has no name, and what is unusual about the backend.
 func (b *Backend) String() string {
-	s := b.Service.String()
+	s := "(none)"
+	if b.Service.Name != "" {
+		s = strings.TrimSuffix(b.Service.String(), ":")
+	}
 	if b.ExternalName != "" {
 		s += " (external name " + b.ExternalName + ":" + strconv.Itoa(int(b.ExternalPort)) + ")"
 	}

@@ -1,0 +1,257 @@
+package ingress
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	networkingv1 "k8s.io/api/networking/v1"
+
+	"podlane.dev/podlane/router"
+)
+
+// This file turns what a Build has to look at again into a change of the Table.
+
+// decideNames decides whose certificate the hosts in d.names have, and adds the hosts whose routes depend on it to d.hosts.
+func (b *Builder) decideNames(d *delta) {
+	// Whoever owns a host decides its certificate, and the owner of a wildcard that of the hosts under it.
+	wildcards := make(set[string])
+	for host := range d.hosts {
+		if b.names[host] != nil {
+			d.names.add(host)
+		}
+		if state := b.hosts[host]; state.lastOwner != state.owner() {
+			state.lastOwner = state.owner()
+			if strings.HasPrefix(host, "*") {
+				wildcards.add(host)
+			}
+		}
+	}
+	if len(wildcards) > 0 {
+		for name := range b.names {
+			if wildcards.has(parentWildcard(name)) {
+				d.names.add(name)
+			}
+		}
+	}
+	clear(wildcards)
+	for name := range d.names {
+		if !b.decideName(name, d) {
+			continue
+		}
+		if b.hosts[name] != nil {
+			d.hosts.add(name)
+		}
+		if strings.HasPrefix(name, "*") {
+			wildcards.add(name)
+		}
+	}
+	if len(wildcards) > 0 {
+		for host := range b.hosts {
+			if wildcards.has(parentWildcard(host)) {
+				d.hosts.add(host)
+			}
+		}
+	}
+}
+
+// decideName decides whose certificate one host has, and says whether Routes may depend on what is new.
+func (b *Builder) decideName(name string, d *delta) bool {
+	state, where := b.names[name], chunk{kind: certificateChunk, name: name}
+	before := state.winner
+	usable := state.usable
+	if before != (tlsWinner{}) {
+		d.certificates.add(before.ingress)
+	}
+	if len(state.claims) == 0 {
+		delete(b.names, name)
+		b.problems.set(where, nil)
+		return true
+	}
+	b.problems.set(where, state.decide(name, b.ownerOf(name)))
+	if state.winner != before {
+		d.certificates.add(state.winner.ingress)
+	}
+	return before == (tlsWinner{}) || usable != state.usable
+}
+
+// ownerOf returns the namespace that owns a host by a rule for it, or for the wildcard over it; "" where there is none.
+func (b *Builder) ownerOf(host string) string {
+	owner := b.hosts[host].owner()
+	if wildcard := parentWildcard(host); owner == "" && wildcard != "" {
+		owner = b.hosts[wildcard].owner()
+	}
+	return owner
+}
+
+// hasCertificate says whether a host has a usable certificate, by itself or by the wildcard over it.
+func (b *Builder) hasCertificate(host string) bool {
+	if state := b.names[host]; state != nil {
+		return state.usable
+	}
+	state := b.names[parentWildcard(host)]
+	return state != nil && state.usable
+}
+
+// mergeCertificates returns all Certificates of the new Table: the old slice where none changed.
+func (b *Builder) mergeCertificates(d *delta) []*router.Certificate {
+	gone := make(set[*router.Certificate])
+	var added []*router.Certificate
+	for name := range d.certificates {
+		old := b.certificates[name]
+		var next []*router.Certificate
+		if c := b.compiled[name]; c != nil {
+			next = b.certificatesOf(c, old)
+		}
+		for _, c := range old {
+			if !slices.Contains(next, c) {
+				gone.add(c)
+			}
+		}
+		for _, c := range next {
+			if !slices.Contains(old, c) {
+				added = append(added, c)
+			}
+		}
+		if len(next) == 0 {
+			delete(b.certificates, name)
+		} else {
+			b.certificates[name] = next
+		}
+	}
+	if len(gone)+len(added) == 0 {
+		return b.table.Certificates()
+	}
+	d.certificatesChanged = true
+	slices.SortFunc(added, compareCertificates)
+	merged := make([]*router.Certificate, 0, len(b.table.Certificates())+len(added))
+	for _, c := range b.table.Certificates() {
+		if gone.has(c) {
+			continue
+		}
+		for len(added) > 0 && compareCertificates(added[0], c) < 0 {
+			merged, added = append(merged, added[0]), added[1:]
+		}
+		merged = append(merged, c)
+	}
+	return append(merged, added...)
+}
+
+// mergeHosts merges the hosts in d.hosts, and writes down how the Table changes.
+func (b *Builder) mergeHosts(d *delta, change *router.Change) {
+	for name := range d.hosts {
+		state, where := b.hosts[name], chunk{kind: hostChunk, name: name}
+		if len(state.claimants) == 0 {
+			delete(b.hosts, name)
+			b.problems.set(where, nil)
+			if state.host != nil {
+				change.Remove = append(change.Remove, name)
+			}
+			continue
+		}
+		host, problems := state.merge(name, b.hasCertificate(name))
+		b.problems.set(where, problems)
+		if host != state.host {
+			state.host = host
+			change.Hosts = append(change.Hosts, host)
+		}
+	}
+}
+
+// catchAll returns the Route of requests that nothing else matches: the default backend of the oldest Ingress that has one,
+// else the operator's.
+func (b *Builder) catchAll() *router.Route {
+	old := b.table.CatchAll()
+	route, problems := mergeDefaults(b.defaults, old)
+	b.problems.set(chunk{kind: defaultChunk}, problems)
+	operator := b.operatorDefault(old)
+	if route == nil {
+		return operator
+	}
+	return route
+}
+
+// operatorDefault returns the Route of Options.DefaultBackend, or nil.
+func (b *Builder) operatorDefault(old *router.Route) *router.Route {
+	const flag = "--default-backend-service"
+	where := chunk{kind: optionChunk, name: flag}
+	option := b.environment.options.DefaultBackend
+	name, ok := splitName(option)
+	if !ok {
+		b.problems.set(where, badOption(flag, option))
+		return nil
+	}
+	wanted := &networkingv1.IngressServiceBackend{Name: name.Name}
+	service := b.services.find(name)
+	if service != nil {
+		for i := range service.Spec.Ports {
+			if p := &service.Spec.Ports[i]; isTCP(p) {
+				wanted.Port = networkingv1.ServiceBackendPort{Name: p.Name}
+				if p.Name == "" {
+					wanted.Port.Number = p.Port
+				}
+				break
+			}
+		}
+	}
+	backend, problem := resolveBackend(&networkingv1.IngressBackend{Service: wanted}, name.Namespace, b.services.find, b.environment.options.AllowExternalName)
+	switch {
+	case service == nil:
+		backend.Unavailable = router.ServiceNotFound
+		problem = &unusable{reason: ServiceMissing, text: "there is no such Service"}
+	case problem != nil && problem.reason == BackendInvalid:
+		backend.Unavailable = router.PortNotFound
+		problem = &unusable{reason: PortMissing, text: "the Service has no TCP port"}
+	}
+	var problems []Problem
+	if problem != nil {
+		problems = []Problem{{
+			Object: Object{Kind: "Service", Namespace: name.Namespace, Name: name.Name}, Field: flag, Reason: problem.reason, Effect: RouteDenied,
+			Message: problem.text + "; until then requests without a route get 503",
+		}}
+	}
+	b.problems.set(where, problems)
+	nobody := &compiled{policies: &policySet{}}
+	return newRoute(nobody, backend, routeState{id: router.RouteID{Namespace: name.Namespace}, isDefault: true, old: old})
+}
+
+// badOption is the Problem of an option that is not namespace/name, or nil for an empty one.
+func badOption(flag, value string) []Problem {
+	if value == "" {
+		return nil
+	}
+	return []Problem{{
+		Object: Object{Kind: "Option", Name: flag}, Field: flag, Reason: InvalidOption, Effect: Ignored,
+		Message: fmt.Sprintf("%q is not namespace/name", value),
+	}}
+}
+
+// defaultCertificate returns the Certificate of Options.DefaultCertificate, or nil.
+func (b *Builder) defaultCertificate() *router.Certificate {
+	const flag = "--default-ssl-certificate"
+	where := chunk{kind: optionChunk, name: flag}
+	option := b.environment.options.DefaultCertificate
+	name, ok := splitName(option)
+	if !ok {
+		b.problems.set(where, badOption(flag, option))
+		return nil
+	}
+	pair, found := b.keyPair(name)
+	p := Problem{Object: Object{Kind: "Secret", Namespace: name.Namespace, Name: name.Name}, Field: flag, Effect: Ignored}
+	switch {
+	case !found:
+		p.Reason, p.Message = SecretMissing, "there is no such Secret; until then hosts without a certificate get a self-signed one"
+	case pair.err != nil:
+		p.Reason, p.Message = SecretInvalid, fmt.Sprintf("it is not a certificate and its key: %v; until then hosts without a certificate get a self-signed one", pair.err)
+	}
+	if p.Reason != "" {
+		b.problems.set(where, []Problem{p})
+	} else {
+		b.problems.set(where, nil)
+	}
+	cert := &router.Certificate{Namespace: name.Namespace, Secret: name.Name, KeyPair: pair.pair}
+	if old := b.table.DefaultCertificate(); old != nil && equalCertificates(old, cert) {
+		return old
+	}
+	return cert
+}

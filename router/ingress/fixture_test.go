@@ -1,0 +1,233 @@
+package ingress_test
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+	"sigs.k8s.io/yaml"
+
+	"podlane.dev/podlane/router/ingress"
+	"podlane.dev/podlane/router/policy"
+)
+
+// testOptions are the options of a test that says nothing else: podlane's own class.
+func testOptions() ingress.Options {
+	return ingress.Options{
+		ControllerClass:    "podlane.dev/ingress-controller",
+		IngressClass:       "podlane",
+		EveryClass:         true,
+		AnnotationPrefixes: []string{"nginx.ingress.kubernetes.io", "podlane.dev"},
+	}
+}
+
+type limit struct{ RPS, Burst int }
+
+// testFamilies are one family that is ignored when it is invalid, one that denies, and one that panics.
+func testFamilies() []policy.Family {
+	return []policy.Family{
+		&policy.Of[limit]{
+			Name: "limit", Doc: "Limits requests.", IfInvalid: policy.Ignore,
+			Keys: []policy.Key{
+				{Name: "limit-rps", Kind: policy.Int, Doc: "Rate.", Example: "10"},
+				{Name: "limit-burst", Kind: policy.Int, Doc: "Burst.", Example: "20"},
+			},
+			Parse: func(v policy.Values) (limit, error) {
+				rps, err1 := v.Int("limit-rps", 0)
+				burst, err2 := v.Int("limit-burst", 0)
+				return limit{rps, burst}, errors.Join(err1, err2)
+			},
+		},
+		&policy.Of[string]{
+			Name: "guard", Doc: "Keeps strangers out.", IfInvalid: policy.Deny,
+			Keys: []policy.Key{{Name: "guard-by", Kind: policy.String, Doc: "Who guards.", Example: "dog"}},
+			Parse: func(v policy.Values) (string, error) {
+				if v["guard-by"] != "dog" {
+					return "", &policy.ValueError{Key: "guard-by", Value: v["guard-by"], Want: `"dog"`}
+				}
+				return v["guard-by"], nil
+			},
+		},
+		&policy.Of[string]{
+			Name: "crash", Doc: "Panics.", IfInvalid: policy.Ignore,
+			Keys:  []policy.Key{{Name: "crash", Kind: policy.String, Doc: "Why.", Example: "x"}},
+			Parse: func(policy.Values) (string, error) { panic("index out of range") },
+		},
+	}
+}
+
+// parseYAML reads the objects of a test: Kubernetes objects, and some that stand for more than a golden has room for.
+//
+//	kind: Certificate  a Secret with a certificate for hosts; equal hosts and serial give an equal certificate, keySerial a wrong key
+//	kind: Big          an Ingress with `paths` paths, `tlsHosts` hosts and `annotation` bytes of one annotation
+func parseYAML(tb testing.TB, text []byte) ingress.Snapshot {
+	tb.Helper()
+	var s ingress.Snapshot
+	reader := utilyaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(text)))
+	for {
+		doc, err := reader.Read()
+		if errors.Is(err, io.EOF) {
+			return s
+		}
+		if err != nil {
+			tb.Fatal(err)
+		}
+		var kind metav1.TypeMeta
+		if err := yaml.Unmarshal(doc, &kind); err != nil {
+			tb.Fatal(err)
+		}
+		var meta *metav1.ObjectMeta
+		switch kind.Kind {
+		case "Ingress":
+			meta = &appendTo(tb, &s.Ingresses, doc).ObjectMeta
+		case "IngressClass":
+			meta = &appendTo(tb, &s.Classes, doc).ObjectMeta
+		case "Service":
+			meta = &appendTo(tb, &s.Services, doc).ObjectMeta
+		case "Secret":
+			meta = &appendTo(tb, &s.Secrets, doc).ObjectMeta
+		case "Certificate":
+			secret := certificateSecret(tb, doc)
+			s.Secrets, meta = append(s.Secrets, secret), &secret.ObjectMeta
+		case "Big":
+			big := bigIngress(tb, doc)
+			s.Ingresses, meta = append(s.Ingresses, big), &big.ObjectMeta
+		default:
+			tb.Fatalf("there is no kind %q", kind.Kind)
+		}
+		if meta.Namespace == "" && kind.Kind != "IngressClass" {
+			meta.Namespace = "default"
+		}
+		if meta.CreationTimestamp.IsZero() {
+			meta.CreationTimestamp = metav1.NewTime(time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC))
+		}
+	}
+}
+
+// appendTo decodes doc, strictly, and appends it.
+func appendTo[T any](tb testing.TB, list *[]*T, doc []byte) *T {
+	tb.Helper()
+	o := new(T)
+	if err := yaml.UnmarshalStrict(doc, o); err != nil {
+		tb.Fatalf("%v in\n%s", err, doc)
+	}
+	*list = append(*list, o)
+	return o
+}
+
+func bigIngress(tb testing.TB, doc []byte) *networkingv1.Ingress {
+	tb.Helper()
+	var big struct {
+		Metadata                    metav1.ObjectMeta
+		Paths, TLSHosts, Annotation int
+	}
+	if err := yaml.Unmarshal(doc, &big); err != nil {
+		tb.Fatal(err)
+	}
+	exact := networkingv1.PathTypeExact
+	rule := networkingv1.IngressRule{Host: "big.example"}
+	rule.HTTP = &networkingv1.HTTPIngressRuleValue{}
+	for i := range big.Paths {
+		rule.HTTP.Paths = append(rule.HTTP.Paths, networkingv1.HTTPIngressPath{Path: fmt.Sprintf("/p%d", i), PathType: &exact, Backend: backendTo("web", 80)})
+	}
+	i := &networkingv1.Ingress{ObjectMeta: big.Metadata}
+	i.Spec.Rules = []networkingv1.IngressRule{rule}
+	if big.TLSHosts > 0 {
+		t := networkingv1.IngressTLS{SecretName: "tls"}
+		for n := range big.TLSHosts {
+			t.Hosts = append(t.Hosts, fmt.Sprintf("h%d.example", n))
+		}
+		i.Spec.TLS = []networkingv1.IngressTLS{t}
+	}
+	if big.Annotation > 0 {
+		i.Annotations = map[string]string{"podlane.dev/guard-by": "dog", "example.com/notes": strings.Repeat("x", big.Annotation)}
+	}
+	return i
+}
+
+func backendTo(name string, port int32) networkingv1.IngressBackend {
+	return networkingv1.IngressBackend{Service: &networkingv1.IngressServiceBackend{Name: name, Port: networkingv1.ServiceBackendPort{Number: port}}}
+}
+
+func certificateSecret(tb testing.TB, doc []byte) *corev1.Secret {
+	tb.Helper()
+	var c struct {
+		Metadata metav1.ObjectMeta
+		Hosts    []string
+		// KeySerial, where it is set, is the serial of the certificate whose key is put beside this one.
+		Serial, KeySerial int64
+	}
+	if err := yaml.Unmarshal(doc, &c); err != nil {
+		tb.Fatal(err)
+	}
+	cert, key := makePair(tb, c.Serial, c.Hosts...)
+	if c.KeySerial != 0 {
+		_, key = makePair(tb, c.KeySerial, c.Hosts...)
+	}
+	return &corev1.Secret{
+		ObjectMeta: c.Metadata, Type: corev1.SecretTypeTLS,
+		Data: map[string][]byte{corev1.TLSCertKey: cert, corev1.TLSPrivateKeyKey: key},
+	}
+}
+
+// pairs remembers the certificates that were made, because making keys is slow.
+var pairs sync.Map
+
+// makePair returns a certificate and its key as PEM: the same ones for the same arguments.
+func makePair(tb testing.TB, serial int64, hosts ...string) (cert, key []byte) {
+	tb.Helper()
+	id := fmt.Sprint(serial, hosts)
+	if made, ok := pairs.Load(id); ok {
+		pair := made.([2][]byte)
+		return pair[0], pair[1]
+	}
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(serial + 1), Subject: pkix.Name{CommonName: "test"}, DNSNames: slices.Clone(hosts),
+		NotBefore: time.Unix(0, 0), NotAfter: time.Unix(1<<33, 0),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	privateDER, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	cert = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	key = pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: privateDER})
+	made, _ := pairs.LoadOrStore(id, [2][]byte{cert, key})
+	pair := made.([2][]byte)
+	return pair[0], pair[1]
+}
+
+func readFile(tb testing.TB, name string) []byte {
+	tb.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return text
+}

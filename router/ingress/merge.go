@@ -1,0 +1,199 @@
+package ingress
+
+import (
+	"fmt"
+	"slices"
+
+	"podlane.dev/podlane/router"
+)
+
+// This file decides between Ingresses: who gets which path and default backend of one host, and the catch-all.
+
+// claimant is an Ingress that names a host.
+type claimant struct {
+	*compiled
+	claims *hostClaims
+}
+
+// hostState is one host: everybody who names it, the oldest first, and what that came to.
+type hostState struct {
+	claimants []claimant
+	host      *router.Host
+	// lastOwner is the namespace of the owner as of the last Build.
+	lastOwner string
+}
+
+// add keeps claimants sorted.
+func (s *hostState) add(c *compiled, claims *hostClaims) {
+	s.claimants = slices.Insert(s.claimants, s.index(c), claimant{c, claims})
+}
+
+// remove takes out c, which is there.
+func (s *hostState) remove(c *compiled) {
+	i := s.index(c)
+	s.claimants = slices.Delete(s.claimants, i, i+1)
+}
+
+func (s *hostState) index(c *compiled) int {
+	i, _ := slices.BinarySearchFunc(s.claimants, c, func(o claimant, c *compiled) int { return o.age.compare(c.age) })
+	return i
+}
+
+// owner returns the namespace of the Ingress that owns the host, "" where no rule names it. s may be nil.
+func (s *hostState) owner() (namespace string) {
+	if s == nil || len(s.claimants) == 0 {
+		return ""
+	}
+	return s.claimants[0].object.Namespace
+}
+
+// merger merges the claims on one host.
+type merger struct {
+	name           string
+	hasCertificate bool
+	old            map[router.RouteID]*router.Route
+	taken          map[pathKey]claimedPath
+	routes         []*router.Route
+	problems       []Problem
+}
+
+// claimedPath is a path that is taken, and by whom.
+type claimedPath struct {
+	by    *compiled
+	claim *pathClaim
+}
+
+// merge returns the host's routes and the Problems of those who lost. Routes that are equal to one of s.host are that
+// one, and if all are, the result is s.host.
+func (s *hostState) merge(name string, hasCertificate bool) (*router.Host, []Problem) {
+	m := &merger{name: name, hasCertificate: hasCertificate, taken: make(map[pathKey]claimedPath)}
+	if s.host != nil {
+		m.old = make(map[router.RouteID]*router.Route, len(s.host.Routes()))
+		for _, r := range s.host.Routes() {
+			m.old[r.ID] = r
+		}
+	}
+	for _, c := range s.claimants {
+		for i := range c.claims.paths {
+			m.path(c.compiled, &c.claims.paths[i])
+		}
+	}
+	// Rules without a host name no host: what matches none of their paths is the catch-all's.
+	if name != "" {
+		m.defaults(s.claimants)
+	}
+	if s.host != nil && len(m.routes) == len(m.old) && !slices.ContainsFunc(m.routes, func(r *router.Route) bool { return m.old[r.ID] != r }) {
+		return s.host, m.problems
+	}
+	return router.NewHost(name, m.routes), m.problems
+}
+
+// path adds a path, or reports that it is taken.
+func (m *merger) path(c *compiled, claim *pathClaim) {
+	key := claim.path.key()
+	winner, taken := m.taken[key]
+	if !taken {
+		m.taken[key] = claimedPath{c, claim}
+		id := router.RouteID{Namespace: c.object.Namespace, Ingress: c.object.Name, Host: m.name, Path: claim.path.written, Type: claim.path.typ}
+		m.routes = append(m.routes, newRoute(c, claim.backend, routeState{id: id, hasCertificate: m.hasCertificate, old: m.old[id]}))
+		return
+	}
+	p := Problem{Object: c.object, Field: pathField(claim.rule, claim.index), Reason: PathConflict, Effect: RouteDropped}
+	if winner.by == c {
+		if winner.claim.backend == claim.backend {
+			return // said twice, nothing is lost
+		}
+		p.Message = fmt.Sprintf("%s %s of %s is %s of this Ingress already, which wins", claim.path.typ, claim.path.written, hostText(m.name), pathField(winner.claim.rule, winner.claim.index))
+	} else {
+		p.Message = fmt.Sprintf("%s %s of %s belongs to Ingress %s, which is %s", claim.path.typ, claim.path.written, hostText(m.name), winner.by.name(), olderText(winner.by, c))
+	}
+	m.problems = append(m.problems, p)
+}
+
+// defaults adds the default backend of the oldest claimant that has one.
+func (m *merger) defaults(claimants []claimant) {
+	var winner *compiled
+	for _, c := range claimants {
+		switch {
+		case c.defaultBackend == nil:
+		case winner == nil:
+			winner = c.compiled
+			id := router.RouteID{Namespace: c.object.Namespace, Ingress: c.object.Name, Host: m.name}
+			m.routes = append(m.routes, newRoute(c.compiled, *c.defaultBackend, routeState{id: id, isDefault: true, hasCertificate: m.hasCertificate, old: m.old[id]}))
+		default:
+			m.problems = append(m.problems, Problem{
+				Object: c.object, Field: "spec.defaultBackend", Reason: DefaultBackendConflict, Effect: Ignored,
+				Message: fmt.Sprintf("the default backend of %s is that of Ingress %s, which is %s", hostText(m.name), winner.name(), olderText(winner, c.compiled)),
+			})
+		}
+	}
+}
+
+// mergeDefaults returns the catch-all of the sorted Ingresses that have a default backend, and the Problems of those whose
+// default backend gets no request at all: an Ingress that names hosts has it for these.
+func mergeDefaults(sorted []*compiled, old *router.Route) (*router.Route, []Problem) {
+	if len(sorted) == 0 {
+		return nil, nil
+	}
+	winner := sorted[0]
+	id := router.RouteID{Namespace: winner.object.Namespace, Ingress: winner.object.Name}
+	route := newRoute(winner, *winner.defaultBackend, routeState{id: id, isDefault: true, old: old})
+	var problems []Problem
+	for _, c := range sorted[1:] {
+		if c.namesHost() {
+			continue
+		}
+		problems = append(problems, Problem{
+			Object: c.object, Field: "spec.defaultBackend", Reason: DefaultBackendConflict, Effect: Ignored,
+			Message: fmt.Sprintf("the default backend for all hosts is that of Ingress %s, which is %s", winner.name(), olderText(winner, c)),
+		})
+	}
+	return route, problems
+}
+
+// routeState is what a Route has besides what its Ingress says.
+type routeState struct {
+	id             router.RouteID
+	isDefault      bool
+	hasCertificate bool
+	old            *router.Route // nil where there was none
+}
+
+// newRoute returns the Route of a backend, which is state.old if that is equal.
+func newRoute(c *compiled, backend router.Backend, state routeState) *router.Route {
+	if r := state.old; r != nil && r.ID == state.id && r.UID == c.object.UID && r.HasCertificate == state.hasCertificate &&
+		r.IsDefault == state.isDefault && r.Denied == c.policies.denied && samePolicies(r, c) && len(r.Backends) == 1 && r.Backends[0] == backend {
+		return r
+	}
+	return &router.Route{
+		ID: state.id, UID: c.object.UID,
+		Backends: []router.Backend{backend},
+		Policies: c.policies.values, Denied: c.policies.denied,
+		HasCertificate: state.hasCertificate, IsDefault: state.isDefault,
+	}
+}
+
+// samePolicies says whether r has the very policies of c. Values of unknown types cannot be compared, but a policySet is
+// kept as long as the annotations are the same.
+func samePolicies(r *router.Route, c *compiled) bool {
+	if len(r.Policies) != len(c.policies.values) {
+		return false
+	}
+	return len(r.Policies) == 0 || &r.Policies[0] == &c.policies.values[0]
+}
+
+// hostText names a host in a message.
+func hostText(name string) string {
+	if name == "" {
+		return "all hosts"
+	}
+	return "host " + name
+}
+
+// olderText says why winner comes before loser.
+func olderText(winner, loser *compiled) string {
+	if winner.age.created.Equal(loser.age.created) {
+		return "as old, and first by namespace and name"
+	}
+	return "older"
+}

@@ -1,0 +1,85 @@
+package ingress
+
+// The reasons. The set is closed: Reasons lists it.
+const (
+	// ClassNotFound: spec.ingressClassName names no IngressClass among the objects that were read.
+	ClassNotFound Reason = "ClassNotFound"
+	// ClassConflict: the annotation kubernetes.io/ingress.class makes the Ingress ours, spec.ingressClassName somebody else's.
+	ClassConflict Reason = "ClassConflict"
+	// TooLarge: the Ingress is beyond a limit.
+	TooLarge Reason = "TooLarge"
+
+	// InvalidHost: a host is not a lower-case DNS name, or its wildcard is not the whole first label.
+	InvalidHost Reason = "InvalidHost"
+	// InvalidPath: a path that no request could have, or that the API server refuses.
+	InvalidPath Reason = "InvalidPath"
+	// InvalidPathType: pathType is missing or unknown.
+	InvalidPathType Reason = "InvalidPathType"
+	// PathNormalized: the path is matched in another, canonical form than the one that was written.
+	PathNormalized Reason = "PathNormalized"
+	// PathNotPattern: the path looks like a pattern, but is matched literally.
+	PathNotPattern Reason = "PathNotPattern"
+	// PathConflict: an older Ingress, or an earlier rule, has the same host, path and type.
+	PathConflict Reason = "PathConflict"
+	// DefaultBackendConflict: an older Ingress has the default backend of the same host, or the catch-all.
+	DefaultBackendConflict Reason = "DefaultBackendConflict"
+
+	// NoBackend: a rule without paths, in an Ingress without a default backend.
+	NoBackend Reason = "NoBackend"
+	// BackendInvalid: a backend has no Service, or not exactly one of port name and number.
+	BackendInvalid Reason = "BackendInvalid"
+	// BackendResource: a backend is a resource, which Podlane does not serve.
+	BackendResource Reason = "BackendResource"
+	// ServiceMissing: there is no Service of that name in the Ingress's namespace.
+	ServiceMissing Reason = "ServiceMissing"
+	// PortMissing: the Service has no such TCP port.
+	PortMissing Reason = "PortMissing"
+	// ExternalNameRefused: the Service is of type ExternalName, which the operator does not allow, or names this machine.
+	ExternalNameRefused Reason = "ExternalNameRefused"
+
+	// SecretMissing: there is no Secret of that name in the Ingress's namespace.
+	SecretMissing Reason = "SecretMissing"
+	// SecretInvalid: the Secret's tls.crt and tls.key are not a certificate and its key.
+	SecretInvalid Reason = "SecretInvalid"
+	// SecretForbidden: the Secret's name names another namespace.
+	SecretForbidden Reason = "SecretForbidden"
+	// CertificateConflict: another Ingress decides the certificate of the host.
+	CertificateConflict Reason = "CertificateConflict"
+	// CertificateMismatch: the certificate does not cover the host.
+	CertificateMismatch Reason = "CertificateMismatch"
+	// NoCertificate: spec.tls names no Secret and the operator gave no default certificate.
+	NoCertificate Reason = "NoCertificate"
+
+	// UnsupportedAnnotation: an annotation under our prefixes that no family knows.
+	UnsupportedAnnotation Reason = "UnsupportedAnnotation"
+	// InvalidAnnotation: a value that does not parse.
+	InvalidAnnotation Reason = "InvalidAnnotation"
+	// OverriddenAnnotation: another prefix sets the same key to another value, and wins.
+	OverriddenAnnotation Reason = "OverriddenAnnotation"
+	// PolicyFailed: parsing a family's values failed in a way that is Podlane's fault, not the user's.
+	PolicyFailed Reason = "PolicyFailed"
+
+	// InvalidOption: an option of the operator's names nothing that can be used.
+	InvalidOption Reason = "InvalidOption"
+
+	// ManifestInvalid: a file, or a document in it, cannot be read. The objects in it are missing from the Snapshot.
+	ManifestInvalid Reason = "ManifestInvalid"
+	// UnknownField: a field that the kind does not have.
+	UnknownField Reason = "UnknownField"
+	// OldVersion: an API version that API servers do not serve any more; the object was converted.
+	OldVersion Reason = "OldVersion"
+	// DuplicateObject: the same object is there twice; the first is used.
+	DuplicateObject Reason = "DuplicateObject"
+)
+
+// Reasons returns the closed set of Reasons, in the order in which they are declared.
+func Reasons() []Reason {
+	return []Reason{
+		ClassNotFound, ClassConflict, TooLarge,
+		InvalidHost, InvalidPath, InvalidPathType, PathNormalized, PathNotPattern, PathConflict, DefaultBackendConflict,
+		NoBackend, BackendInvalid, BackendResource, ServiceMissing, PortMissing, ExternalNameRefused,
+		SecretMissing, SecretInvalid, SecretForbidden, CertificateConflict, CertificateMismatch, NoCertificate,
+		UnsupportedAnnotation, InvalidAnnotation, OverriddenAnnotation, PolicyFailed, InvalidOption,
+		ManifestInvalid, UnknownField, OldVersion, DuplicateObject,
+	}
+}
