@@ -46,3 +46,11 @@ func subdomain(flag, value, example string) error {
 	}
 	return nil
 }
+
+// atLeastSize is atLeast for sizes.
+func atLeastSize(flag string, value, least Size) error {
+	if value < least {
+		return fmt.Errorf("--%s: %s is too small: write %s or more", flag, &value, &least)
+	}
+	return nil
+}

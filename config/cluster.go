@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -15,13 +16,17 @@ type Cluster struct {
 	Kubeconfig string
 	// Namespaces limits what is watched; empty means all.
 	Namespaces Words
+	// ConfigMap is namespace/name of the ConfigMap with settings, or "".
+	ConfigMap string
 
 	// PublishService is namespace/name of the Service whose addresses go into Ingress status; PublishStatusAddress are
 	// addresses or host names that go there instead.
 	PublishService       string
 	PublishStatusAddress Words
-	UpdateStatus         bool
-	UpdateStatusOnExit   bool
+	// PublishNodes puts the addresses of the nodes that run Podlane there; InternalNodeIP prefers their internal ones.
+	PublishNodes, InternalNodeIP bool
+	UpdateStatus                 bool
+	UpdateStatusOnExit           bool
 
 	// Election is the lease that decides which replica writes status and Events.
 	ElectionID        string
@@ -46,13 +51,19 @@ func (c *Cluster) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.Kubeconfig, "kubeconfig", c.Kubeconfig,
 		"kubeconfig file; without it $KUBECONFIG, then the Pod's service account, then ~/.kube/config")
 	fs.Var(&c.Namespaces, "watch-namespace", "namespaces to watch, comma-separated; without it all")
+	fs.StringVar(&c.ConfigMap, "configmap", c.ConfigMap,
+		"ConfigMap, as namespace/name, with settings; no key has a meaning yet, and each raises a Problem")
 	fs.StringVar(&c.PublishService, "publish-service", c.PublishService,
 		"Service, as namespace/name, whose load balancer addresses are written into the status of Ingresses")
 	fs.Var(&c.PublishStatusAddress, "publish-status-address",
 		"addresses or host names to write into the status of Ingresses instead, comma-separated")
+	fs.BoolVar(&c.PublishNodes, "publish-node-addresses", c.PublishNodes,
+		"write the addresses of the nodes that run Podlane into the status of Ingresses; needs POD_NAMESPACE and POD_NAME, and the right to get Pods and nodes")
+	fs.BoolVar(&c.InternalNodeIP, "report-node-internal-ip-address", c.InternalNodeIP,
+		"with --publish-node-addresses, prefer the internal addresses of nodes")
 	fs.BoolVar(&c.UpdateStatus, "update-status", c.UpdateStatus, "write addresses into the status of Ingresses")
 	fs.BoolVar(&c.UpdateStatusOnExit, "update-status-on-shutdown", c.UpdateStatusOnExit,
-		"remove the addresses from the status of Ingresses when the leader stops; only for a single replica")
+		"remove the addresses from the status of Ingresses when the leader stops and no other replica runs; needs POD_NAMESPACE and POD_NAME, and the right to list Pods")
 	fs.StringVar(&c.ElectionID, "election-id", c.ElectionID, "name of the Lease that elects the replica that writes status and Events")
 	fs.StringVar(&c.ElectionNamespace, "election-namespace", c.ElectionNamespace,
 		"namespace of that Lease; without it the Pod's own")
@@ -65,6 +76,7 @@ func (c *Cluster) AddFlags(fs *pflag.FlagSet) {
 func (c *Cluster) Validate() error {
 	return first(
 		c.checkNamespaces(),
+		objectName("configmap", c.ConfigMap),
 		objectName("publish-service", c.PublishService),
 		c.checkStatus(),
 		c.checkElection(),
@@ -81,8 +93,13 @@ func (c *Cluster) checkNamespaces() error {
 }
 
 func (c *Cluster) checkStatus() error {
-	if c.PublishService != "" && len(c.PublishStatusAddress) > 0 {
-		return fmt.Errorf("--publish-service and --publish-status-address are both set: write only one")
+	switch {
+	case c.PublishService != "" && len(c.PublishStatusAddress) > 0:
+		return errors.New("--publish-service and --publish-status-address are both set: write only one")
+	case c.PublishNodes && (c.PublishService != "" || len(c.PublishStatusAddress) > 0):
+		return errors.New("--publish-node-addresses is set beside --publish-service or --publish-status-address: write only one")
+	case c.InternalNodeIP && !c.PublishNodes:
+		return errors.New("--report-node-internal-ip-address has no effect by itself: write --publish-node-addresses too")
 	}
 	for _, address := range c.PublishStatusAddress {
 		if _, err := netip.ParseAddr(address); err == nil {

@@ -1,15 +1,20 @@
 package config_test
 
 import (
+	"crypto/tls"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/pflag"
 
 	"podlane.dev/podlane/config"
+	"podlane.dev/podlane/proxy/filters"
 	"podlane.dev/podlane/router/ingress"
 	"podlane.dev/podlane/router/policy"
+	"podlane.dev/podlane/tls/certs"
+	"podlane.dev/podlane/tls/server"
 )
 
 // groups returns the option structs of both commands, by command.
@@ -17,10 +22,11 @@ func groups() map[string][]config.Group {
 	return map[string][]config.Group{
 		"controller": {
 			config.ControllerListeners(), config.ControllerIngress(), config.NewCluster(),
-			config.ControllerLog(), config.ControllerShutdown(),
+			config.ControllerLog(), config.ControllerShutdown(), config.NewHTTP(), config.NewTLS(), config.NewUpstream(), config.NewMetrics(),
 		},
 		"serve": {
 			config.ServeListeners(), config.ServeIngress(), config.ServeLog(), config.ServeShutdown(),
+			config.NewHTTP(), config.NewTLS(), config.NewUpstream(), config.NewMetrics(),
 		},
 	}
 }
@@ -92,8 +98,11 @@ func TestMistakesNameTheFlagAndTheRemedy(t *testing.T) {
 		{config.ServeIngress(), "--allow-external-name=maybe", []string{"--allow-external-name", "maybe"}},
 
 		{config.NewCluster(), "--watch-namespace=a,B", []string{"--watch-namespace", `"B"`}},
+		{config.NewCluster(), "--configmap=podlane", []string{"--configmap", "write default/podlane"}},
 		{config.NewCluster(), "--publish-service=svc", []string{"--publish-service", "write default/svc"}},
 		{config.NewCluster(), "--publish-service=a/b --publish-status-address=192.0.2.1", []string{"--publish-service", "write only one"}},
+		{config.NewCluster(), "--publish-service=a/b --publish-node-addresses", []string{"--publish-node-addresses", "write only one"}},
+		{config.NewCluster(), "--report-node-internal-ip-address", []string{"--report-node-internal-ip-address", "write --publish-node-addresses too"}},
 		{config.NewCluster(), "--publish-status-address=192.0.2.1,a_b", []string{"--publish-status-address", `"a_b"`, "192.0.2.1"}},
 		{config.NewCluster(), "--election-id=", []string{"--election-id", "podlane-leader"}},
 		{config.NewCluster(), "--election-ttl=1s", []string{"--election-ttl", "1s is too small", "write 5s or more"}},
@@ -103,6 +112,34 @@ func TestMistakesNameTheFlagAndTheRemedy(t *testing.T) {
 		{config.ServeLog(), "--log-level=loud", []string{"--log-level", `"loud" is unknown`, "debug, info, warn, error"}},
 		{config.ServeLog(), "--log-format=xml", []string{"--log-format", "json, text"}},
 		{config.ServeLog(), "--access-log=", []string{"--access-log is empty", "stdout"}},
+
+		{config.NewHTTP(), "--trusted-proxies=10.0.0.1/8", []string{"--trusted-proxies", "write 10.0.0.0/8"}},
+		{config.NewHTTP(), "--request-line-size=100", []string{"--request-line-size", "100 is too small", "write 512 or more"}},
+		{config.NewHTTP(), "--request-header-size=1kb", []string{"--request-header-size", "not a size", "8k"}},
+		{config.NewHTTP(), "--request-header-fields=1", []string{"--request-header-fields", "1 is too small", "10"}},
+		{config.NewHTTP(), "--proxy-body-size=-1", []string{"--proxy-body-size", "not a size"}},
+		{config.NewHTTP(), "--keep-alive-requests=-1", []string{"--keep-alive-requests", "write 0 or more"}},
+		{config.NewHTTP(), "--max-connections=many", []string{"--max-connections", "many"}},
+		{config.NewHTTP(), "--underscores-in-headers=yes", []string{"--underscores-in-headers", "drop, reject, keep"}},
+		{config.NewHTTP(), "--keep-alive=forever", []string{"--keep-alive", "not a duration"}},
+
+		{config.NewUpstream(), "--proxy-connect-timeout=0", []string{"--proxy-connect-timeout", "0s is too small", "1ms"}},
+		{config.NewUpstream(), "--upstream-keepalive-timeout=0", []string{"--upstream-keepalive-timeout", "too small"}},
+		{config.NewUpstream(), "--fail-timeout=0", []string{"--fail-timeout", "too small"}},
+		{config.NewUpstream(), "--max-fails=-1", []string{"--max-fails", "write 0 or more"}},
+		{config.NewUpstream(), "--response-header-size=1", []string{"--response-header-size", "write 1k or more"}},
+
+		{config.NewMetrics(), "--metrics-detail=host", []string{"--metrics-detail", "namespace, service, route"}},
+		{config.NewMetrics(), "--time-buckets=0.1,0.1", []string{"--time-buckets", `"0.1"`, "write"}},
+		{config.NewMetrics(), "--time-buckets=NaN", []string{"--time-buckets", `"NaN"`, "write"}},
+		{config.NewMetrics(), "--time-buckets=" + strings.Repeat("1,", 25), []string{"--time-buckets", "25 are too many"}},
+
+		{config.NewTLS(), "--ssl-protocols=SSLv3", []string{"--ssl-protocols", "SSLv3", "TLSv1.2"}},
+		{config.NewTLS(), "--ssl-protocols=TLSv1,TLSv1.3", []string{"--ssl-protocols", "missing"}},
+		{config.NewTLS(), "--ssl-ciphers=ECDHE-RSA-AES128-GCM-SHA256:nonsense", []string{"--ssl-ciphers", "nonsense", "write"}},
+		{config.NewTLS(), "--ssl-ecdh-curve=P-256:nonsense", []string{"--ssl-ecdh-curve", "nonsense", "write auto"}},
+		{config.NewTLS(), "--ssl-handshake-timeout=0", []string{"--ssl-handshake-timeout", "too small"}},
+		{config.NewTLS(), "--keep-stale-certificate=0", []string{"--keep-stale-certificate", "too small"}},
 
 		{config.ServeShutdown(), "--drain-delay=-1s", []string{"--drain-delay", "not a duration"}},
 		{config.ServeShutdown(), "--shutdown-timeout=1y", []string{"--shutdown-timeout", "not a duration"}},
@@ -139,10 +176,39 @@ func TestValidCombinations(t *testing.T) {
 		{config.NewCluster(), "--publish-status-address=192.0.2.1,2001:db8::1,lb.example.com"},
 		{config.NewCluster(), "--disable-leader-election --election-id="},
 		{config.ServeShutdown(), "--drain-delay=0 --shutdown-timeout=0"},
+		{config.NewHTTP(), "--keep-alive=0 --client-header-timeout=0 --keep-alive-requests=0 --proxy-body-size=0"},
+		{config.NewUpstream(), "--proxy-header-timeout=0 --max-fails=0 --upstream-keepalive-connections=0 --upstream-keepalive-time=0"},
+		{config.NewMetrics(), "--metrics-detail=route --time-buckets=0.01,0.1,1"},
+		{config.NewTLS(), "--ssl-protocols=TLSv1.3 --ssl-ecdh-curve=X25519:P-256 --ssl-ciphers=ECDHE+AESGCM"},
 	} {
 		if err := parse(tc.group, strings.Fields(tc.args)...); err != nil {
 			t.Errorf("%s: %v", tc.args, err)
 		}
+	}
+}
+
+func TestTLSOptions(t *testing.T) {
+	group := config.NewTLS()
+	if err := parse(group, "--ssl-protocols=TLSv1.3", "--ssl-ecdh-curve=P-256", "--ssl-session-tickets=false", "--ssl-reject-handshake",
+		"--keep-stale-certificate=1h", "--ssl-handshakes=7", "--ssl-handshake-timeout=3s", "--ssl-handshake-queue-timeout=1s"); err != nil {
+		t.Fatal(err)
+	}
+	got, err := group.Server()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := server.Options{
+		MinVersion: tls.VersionTLS13, MaxVersion: tls.VersionTLS13, Curves: []tls.CurveID{tls.CurveP256}, Tickets: server.TicketsOff,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("server options (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(certs.Options{RejectUnknown: true, KeepStale: time.Hour}, group.Store()); diff != "" {
+		t.Errorf("store options (-want +got):\n%s", diff)
+	}
+	limits := server.HandshakerOptions{Concurrency: 7, QueueTimeout: time.Second, Timeout: 3 * time.Second}
+	if diff := cmp.Diff(limits, group.Handshaker()); diff != "" {
+		t.Errorf("handshaker options (-want +got):\n%s", diff)
 	}
 }
 
@@ -183,27 +249,7 @@ func TestIngressOptions(t *testing.T) {
 
 // TestPolicies holds every family to what its author must not forget.
 func TestPolicies(t *testing.T) {
-	families, keys := map[string]bool{}, map[string]string{}
-	for _, p := range config.Policies() {
-		name := p.FamilyName()
-		if name == "" || families[name] {
-			t.Errorf("family name %q is empty or taken", name)
-		}
-		families[name] = true
-		if e := p.InvalidEffect(); e != policy.Ignore && e != policy.Deny {
-			t.Errorf("%s does not say what an invalid value does", name)
-		}
-		for _, key := range p.FamilyKeys() {
-			if owner, ok := keys[key.Name]; ok {
-				t.Errorf("%s: key %s belongs to %s", name, key.Name, owner)
-			}
-			keys[key.Name] = name
-			if key.Doc == "" || key.Example == "" || key.Default == "" || key.Kind == "" {
-				t.Errorf("%s: key %s lacks a doc, kind, default or example", name, key.Name)
-			}
-			if _, err := p.ParseValues(policy.Values{key.Name: key.Example}); err != nil {
-				t.Errorf("%s: the example of %s does not parse: %v", name, key.Name, err)
-			}
-		}
+	if err := policy.Validate(filters.Families(config.Policies())); err != nil {
+		t.Error(err)
 	}
 }

@@ -1,0 +1,59 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/spf13/pflag"
+)
+
+// Metrics are the options of /metrics.
+type Metrics struct {
+	// Detail is namespace, service or route: the labels of everything that is not a plain count of requests.
+	Detail string
+	// Buckets are the upper bounds of request durations in seconds; empty means observe.DefaultBuckets.
+	Buckets Words
+}
+
+// NewMetrics returns the defaults.
+func NewMetrics() *Metrics { return &Metrics{Detail: "service"} }
+
+// Title is the heading in --help.
+func (*Metrics) Title() string { return "Metrics" }
+
+// AddFlags binds the options to fs.
+func (m *Metrics) AddFlags(fs *pflag.FlagSet) {
+	fs.Var(choice{&m.Detail, []string{"namespace", "service", "route"}}, "metrics-detail",
+		"labels of durations, sizes and requests in flight: route has host and path as well, at many times the series")
+	fs.Var(&m.Buckets, "time-buckets",
+		"upper bounds of request durations in seconds, ascending, comma-separated; without it 1 ms to 10 s in 11 steps")
+}
+
+// Validate checks the buckets.
+func (m *Metrics) Validate() error {
+	_, err := m.Seconds()
+	return err
+}
+
+// maxBuckets is what observe.Metrics takes.
+const maxBuckets = 24
+
+// Seconds returns the buckets as numbers, nil where there are none.
+func (m *Metrics) Seconds() ([]float64, error) {
+	if len(m.Buckets) > maxBuckets {
+		return nil, fmt.Errorf("--time-buckets: %d are too many: write %d or fewer", len(m.Buckets), maxBuckets)
+	}
+	var seconds []float64
+	last := 0.0
+	for _, word := range m.Buckets {
+		n, err := strconv.ParseFloat(word, 64)
+		// The negation is true for NaN too.
+		if err != nil || !(n > last && n < 1e6) {
+			return nil, errors.New("--time-buckets: " + strconv.Quote(word) + " is not a number above the one before it: write 0.01,0.1,1,10")
+		}
+		last = n
+		seconds = append(seconds, n)
+	}
+	return seconds, nil
+}
