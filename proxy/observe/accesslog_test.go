@@ -95,7 +95,7 @@ func TestAccessLogToFile(t *testing.T) {
 }
 
 func TestAccessLogFromManyGoroutines(t *testing.T) {
-	const writers, each = 8, 2000
+	const writers, each = 8, 500
 	path := filepath.Join(t.TempDir(), "access.log")
 	l := openLog(t, AccessLogOptions{Destination: path})
 	var wait sync.WaitGroup

@@ -1,0 +1,106 @@
+package observe
+
+import (
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// state is what is read at each scrape and not counted: a prometheus.Collector.
+type state struct {
+	generation atomic.Uint64
+	routes     atomic.Int64
+	problems   atomic.Pointer[map[string]int]
+	synced     atomic.Pointer[time.Time]
+
+	version      string
+	accessLog    *AccessLog
+	certificates func() []CertificateInfo
+	desc         stateDescs
+}
+
+type stateDescs struct {
+	info, generation, routes, problems, syncAge, logWritten, logDropped, expiry, certificates *prometheus.Desc
+}
+
+func (s *state) init(o MetricsOptions) {
+	now := time.Now()
+	s.synced.Store(&now) // until the first sync, its age is the process's
+	s.version, s.accessLog, s.certificates = o.Version, o.AccessLog, o.Certificates
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc(name, help, labels, nil)
+	}
+	s.desc = stateDescs{
+		info:         desc("podlane_build_info", "Always 1; the version of Podlane and of Go.", "version", "goversion"),
+		generation:   desc("podlane_table_generation", "Generation of the live table."),
+		routes:       desc("podlane_table_routes", "Routes of the live table."),
+		problems:     desc("podlane_problems", "Mistakes in objects, by kind.", "reason"),
+		syncAge:      desc("podlane_last_sync_age_seconds", "Time since the source of objects was last known to be what is served."),
+		logWritten:   desc("podlane_access_log_written_lines_total", "Lines of the access log that were written."),
+		logDropped:   desc("podlane_access_log_dropped_lines_total", "Lines of the access log that were dropped, because the queue was full or the write failed.", "reason"),
+		expiry:       desc("podlane_certificate_expiry_timestamp_seconds", "When a certificate expires; no Secret: the self-signed default certificate.", "namespace", "secret"),
+		certificates: desc("podlane_certificates", "Certificates by how they stand.", "state"),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (s *state) Describe(c chan<- *prometheus.Desc) {
+	d := s.desc
+	for _, desc := range []*prometheus.Desc{d.info, d.generation, d.routes, d.problems, d.syncAge, d.logWritten, d.logDropped, d.expiry, d.certificates} {
+		c <- desc
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (s *state) Collect(c chan<- prometheus.Metric) {
+	gauge := func(desc *prometheus.Desc, v float64, labels ...string) {
+		for i := range labels {
+			labels[i] = strings.ToValidUTF8(labels[i], "\ufffd")
+		}
+		c <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, v, labels...)
+	}
+	gauge(s.desc.info, 1, s.version, runtime.Version())
+	gauge(s.desc.generation, float64(s.generation.Load()))
+	gauge(s.desc.routes, float64(s.routes.Load()))
+	gauge(s.desc.syncAge, time.Since(*s.synced.Load()).Seconds())
+	if problems := s.problems.Load(); problems != nil {
+		for reason, n := range *problems {
+			gauge(s.desc.problems, float64(n), reason)
+		}
+	}
+	total := func(desc *prometheus.Desc, v uint64, labels ...string) {
+		c <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(v), labels...)
+	}
+	counts := s.accessLog.Counts()
+	total(s.desc.logWritten, counts.Written)
+	total(s.desc.logDropped, counts.DroppedQueue, "queue")
+	total(s.desc.logDropped, counts.DroppedWrite, "write")
+	if s.certificates != nil {
+		s.collectCertificates(gauge)
+	}
+}
+
+// collectCertificates reports the expiry of each Secret once, however many Ingresses use it, and the states.
+func (s *state) collectCertificates(gauge func(*prometheus.Desc, float64, ...string)) {
+	type secret struct{ namespace, name string }
+	expiry := make(map[secret]time.Time)
+	states := make(map[string]int)
+	for _, info := range s.certificates() {
+		states[info.State]++
+		key := secret{info.Namespace, info.Secret}
+		if known, ok := expiry[key]; !info.NotAfter.IsZero() && (!ok || info.NotAfter.Before(known)) {
+			expiry[key] = info.NotAfter
+		}
+	}
+	for key, t := range expiry {
+		gauge(s.desc.expiry, float64(t.UnixNano())/float64(time.Second), key.namespace, key.name)
+	}
+	for name, n := range states {
+		gauge(s.desc.certificates, float64(n), name)
+	}
+}
+
+var _ prometheus.Collector = (*state)(nil)
