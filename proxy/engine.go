@@ -104,6 +104,7 @@ type Engine struct {
 	serving   sync.WaitGroup
 	closeOnce sync.Once
 	fallback  *chain // answers requests without a route
+	tally     tally
 }
 
 // live is what a request loads: the table and what Publish hung from it.
@@ -121,6 +122,7 @@ func New(o Options) *Engine {
 	if o.MaxRequests == 0 {
 		o.MaxRequests = 10_000
 	}
+	o.Upstream.Observer = watchUpstream(o.Upstream.Observer, o.Metrics)
 	e := &Engine{
 		opts:      o,
 		limits:    o.Limits,
@@ -128,9 +130,10 @@ func New(o Options) *Engine {
 		registry:  upstream.NewRegistry(o.Upstream),
 		sweeper:   newSweeper(),
 		listeners: map[*Listener]struct{}{},
+		tally:     newTally(o.Metrics),
 	}
 	e.gate.init(o.MaxConnections)
-	e.fallback = &chain{metrics: e.routeMetrics(router.RouteID{}, router.ServicePort{})}
+	e.fallback = &chain{metrics: e.routeMetrics(router.RouteID{}, router.Service{})}
 	e.live.Store(&live{table: router.NewTable(nil, nil)})
 	go e.sweeper.run()
 	return e

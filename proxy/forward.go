@@ -118,6 +118,7 @@ func (s *session) attempt(l *lane) (*podConn, failure) {
 				continue
 			}
 			ep.Failed(kind)
+			s.e.tally.unconnected(kind)
 			last = connectFailure(kind)
 			if kind != upstream.Limited {
 				connects++

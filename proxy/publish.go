@@ -57,19 +57,16 @@ func (e *Engine) Publish(t *router.Table) {
 // compile resolves what requests on r will need.
 func (e *Engine) compile(r *router.Route) *chain {
 	c := &chain{route: r, filters: filters.Compile(e.opts.Policies, r)}
-	var service router.ServicePort
+	var service router.Service
 	for i := range r.Backends {
 		b := &r.Backends[i]
 		l := lane{backend: b, weight: max(b.Weight, 0)}
 		if b.Unavailable == router.Available {
 			l.pool, _ = e.registry.Ensure(b.Service)
 			l.view = l.pool.View(viewOf(b))
-			if b.ExternalName != "" {
-				e.registry.SetExternalName(b.Service, b.ExternalName, b.ExternalPort)
-			}
 		}
 		if i == 0 {
-			service = b.Service
+			service = b.Service.Service()
 		}
 		c.total += l.weight
 		c.lanes = append(c.lanes, l)
@@ -115,7 +112,7 @@ func (c *chain) release() {
 	}
 }
 
-func (e *Engine) routeMetrics(id router.RouteID, service router.ServicePort) *observe.RouteMetrics {
+func (e *Engine) routeMetrics(id router.RouteID, service router.Service) *observe.RouteMetrics {
 	if e.opts.Metrics == nil {
 		return nil
 	}

@@ -156,8 +156,13 @@ func (s *session) record() {
 	if x.Response.Status != 101 {
 		x.BytesIn = s.c.srv.BodyBytes()
 	}
+	s.e.tally.local(x.Response.Why)
 	if m := s.chain.metrics; m != nil {
-		m.End(x.Response.Status, x.Timing.End.Sub(x.Timing.Start), x.BytesIn, x.BytesOut)
+		m.End()
+		m.Observe(x.Response.Status, x.Timing.End.Sub(x.Timing.Start), x.BytesIn, x.BytesOut)
+		if x.Upstream.Tries > 1 {
+			m.Retry()
+		}
 	}
 	if s.e.opts.AccessLog != nil {
 		s.log()

@@ -90,6 +90,9 @@ func (e *Engine) serveConn(nc net.Conn, l *Listener) {
 			e.panicked(v)
 		}
 	}()
+	e.tally.accepted.Inc()
+	e.tally.open.Add(1)
+	defer e.tally.open.Add(-1)
 	c := e.newConn(nc)
 	e.sweeper.add(c)
 	defer c.end()
@@ -100,9 +103,7 @@ func (e *Engine) serveConn(nc net.Conn, l *Listener) {
 }
 
 func (e *Engine) panicked(v any) {
-	if e.opts.Metrics != nil {
-		e.opts.Metrics.Panic()
-	}
+	e.tally.panics.Inc()
 	if e.opts.Panicked != nil {
 		e.opts.Panicked(v, debug.Stack())
 	}
@@ -119,6 +120,7 @@ func (c *conn) handshake(l *Listener) bool {
 	if err := run(tc); err != nil || c.enter(working, 0) != unmarked {
 		return false
 	}
+	c.e.tally.handshakes.Inc()
 	state := tc.ConnectionState()
 	c.client.TLS, c.client.TLSVersion, c.client.ServerName = true, state.Version, state.ServerName
 	c.client.Proto = "https"

@@ -97,9 +97,6 @@ func (s *session) refuse(status int, why exchange.Why, detail string) {
 	if status == 405 {
 		x.Response.Fields.SetString(exchange.Allow, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
 	}
-	if s.e.opts.Metrics != nil {
-		s.e.opts.Metrics.Rejected(string(why))
-	}
 	s.close = true
 	srv := s.c.srv
 	s.c.enter(writingClient, s.e.timeouts.Stall)
