@@ -9,7 +9,9 @@ type choice struct {
 	tried    *Tried
 	registry *Registry
 	turn     uint64
-	ramping  bool
+	// ramping says that a member is in slow start; now is only set with it.
+	ramping bool
+	now     int64
 }
 
 // first is the index of the Endpoint whose turn it is.
@@ -80,76 +82,85 @@ func (c *choice) oneOf(a, b *Endpoint) *Endpoint {
 	return c.inTurn()
 }
 
-// byWeight is RandomTwo while slow start is under way: a's turn counts as often as its weight says, and loads are
-// compared by weight.
+// byWeight is RandomTwo while slow start is under way: an Endpoint's turn counts as often as its weight says, and loads
+// are compared by weight.
 func (c *choice) byWeight(a, b *Endpoint) *Endpoint {
-	now := c.registry.now()
-	wa, wb := a.weight(now), b.weight(now)
-	if c.passes(wa) {
-		a, b, wa, wb = b, a, wb, wa
-		if c.passesAgain(wa) { // both are new
+	if c.passes(a) {
+		a, b = b, a
+		if c.passes(a) {
 			return c.inTurn()
 		}
 	}
-	if float64(b.inflight.Load()+1)/wb < float64(a.inflight.Load()+1)/wa {
+	if c.load(b) < c.load(a) {
 		return b
 	}
 	return a
 }
 
-// passes reports, at random, whether an Endpoint of weight w lets its turn pass.
-func (c *choice) passes(w float64) bool { return w < 1 && unit(mix(c.turn+1)) >= w }
+// load is e's requests in flight by its weight.
+func (c *choice) load(e *Endpoint) float64 { return float64(e.inflight.Load()) / e.weight(c.now) }
 
-// passesAgain is passes with another throw of the dice.
-func (c *choice) passesAgain(w float64) bool { return w < 1 && unit(mix(^c.turn)) >= w }
+// passes reports, at random, whether e lets its turn pass because it is in slow start.
+func (c *choice) passes(e *Endpoint) bool {
+	if !c.ramping {
+		return false
+	}
+	w := e.weight(c.now)
+	return w < 1 && unit(mix(c.turn^e.seed)) >= w
+}
 
 // unit maps h to [0, 1).
 func unit(h uint64) float64 { return float64(h>>11) / (1 << 53) }
 
-// inTurn is RoundRobin.
+// inTurn is RoundRobin. Where the Endpoint whose turn it is may not be chosen, the scan goes on from a random one, or
+// its neighbour would get all of its share.
 func (c *choice) inTurn() *Endpoint {
-	var now int64
-	if c.ramping {
-		now = c.registry.now()
+	i := c.first()
+	if e := c.m.inUse[i]; c.probes(e) || c.takes(e) && !c.passes(e) {
+		return e
+	}
+	if len(c.m.inUse) == 1 {
+		return c.only(c.m.inUse[0])
 	}
 	var passed *Endpoint
-	for k, i := 0, c.first(); k < len(c.m.inUse); k, i = k+1, i+1 {
-		if i == len(c.m.inUse) {
-			i = 0
+	for k, j := 0, c.another(i); k < len(c.m.inUse); k, j = k+1, j+1 {
+		if j == len(c.m.inUse) {
+			j = 0
 		}
-		e := c.m.inUse[i]
-		if c.probes(e) {
-			return e
-		}
+		e := c.m.inUse[j]
 		if !c.takes(e) {
 			continue
 		}
-		if c.ramping && unit(mix(c.turn+uint64(i)<<32)) >= e.weight(now) {
-			if passed == nil {
-				passed = e
-			}
-			continue
+		if !c.passes(e) {
+			return e
 		}
-		return e
+		if passed == nil {
+			passed = e
+		}
 	}
 	return passed
 }
 
-// leastConnections is LeastConnections. The scan begins with the Endpoint whose turn it is, so that equals rotate.
+// leastConnections is LeastConnections. The scan begins with the Endpoint whose turn it is, so that equals rotate, or with
+// a random one where that is out, as in inTurn.
 func (c *choice) leastConnections() *Endpoint {
 	if c.ramping {
 		return c.leastByWeight()
 	}
+	i := c.first()
+	switch e := c.m.inUse[i]; {
+	case c.probes(e):
+		return e
+	case len(c.m.inUse) > 1 && !c.takes(e):
+		i = c.another(i)
+	}
 	var best *Endpoint
 	var least int64
-	for k, i := 0, c.first(); k < len(c.m.inUse); k, i = k+1, i+1 {
+	for k := 0; k < len(c.m.inUse); k, i = k+1, i+1 {
 		if i == len(c.m.inUse) {
 			i = 0
 		}
 		e := c.m.inUse[i]
-		if k == 0 && c.probes(e) {
-			return e
-		}
 		if n := e.inflight.Load(); (best == nil || n < least) && c.takes(e) {
 			best, least = e, n
 		}
@@ -157,16 +168,15 @@ func (c *choice) leastConnections() *Endpoint {
 	return best
 }
 
-// leastByWeight is leastConnections while slow start is under way. Idle Endpoints rotate by weight.
+// leastByWeight is leastConnections while slow start is under way. Equals rotate by weight.
 func (c *choice) leastByWeight() *Endpoint {
-	now := c.registry.now()
-	turn := c.inTurn()
-	if turn == nil || turn.inflight.Load() == 0 {
-		return turn
+	best := c.inTurn()
+	if best == nil {
+		return nil
 	}
-	best, least := turn, float64(turn.inflight.Load()+1)/turn.weight(now)
+	least := c.load(best)
 	for _, e := range c.m.inUse {
-		if load := float64(e.inflight.Load()+1) / e.weight(now); load < least && c.takes(e) {
+		if load := c.load(e); load < least && c.takes(e) {
 			best, least = e, load
 		}
 	}
@@ -187,15 +197,10 @@ func (c *choice) twoByDelay() *Endpoint {
 	if !c.takes(a) || !c.takes(b) {
 		return c.oneOf(a, b)
 	}
-	now := c.registry.now()
-	wa, wb := 1.0, 1.0
-	if c.ramping {
-		if wa = a.weight(now); c.passes(wa) {
-			return b
-		}
-		wb = b.weight(now)
+	if c.passes(a) {
+		return b
 	}
-	if b.delay(now)/wb < a.delay(now)/wa {
+	if now := c.registry.now(); b.delay(now) < a.delay(now) {
 		return b
 	}
 	return a

@@ -29,11 +29,8 @@ func (p *Pool) AllowRetry() bool {
 	defer b.mu.Unlock()
 	// A Pool that was dropped took its count away: the difference may be negative for once.
 	since := max(int64(requests-b.base), 0)
-	if age := now - b.start; b.start == 0 || age >= int64(time.Second) {
+	if age := now - b.start; age >= int64(time.Second) {
 		b.rate = int64(float64(since) * float64(time.Second) / float64(max(age, 1)))
-		if b.start == 0 {
-			b.rate = 0
-		}
 		since = 0
 		b.start, b.base, b.spent = now, requests, 0
 	}

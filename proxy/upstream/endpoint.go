@@ -171,10 +171,9 @@ func (e *Endpoint) connect(ctx context.Context, profile Profile) (*Conn, error) 
 		return nil, ErrGone
 	}
 	r := e.pool.registry
-	if err := e.pool.service.open(r.o.ServiceConnections); err != nil {
+	if err := r.admit(e.pool); err != nil {
 		return nil, err
 	}
-	r.open.Add(1)
 	start := time.Now()
 	socket, err := r.o.Dial(ctx, e.id.addr)
 	if err != nil && outOfDescriptors(err) && r.Shrink(shrinkForDial) > 0 {

@@ -49,7 +49,7 @@ func (l *latency) observe(now int64, took time.Duration) {
 // delay is what a further request has to expect. An Endpoint of which nothing is known gets one request to find out, and
 // further ones only when all others are busier still.
 func (e *Endpoint) delay(now int64) float64 {
-	n := float64(e.inflight.Load())
+	n := float64(e.inflight.Load()) / e.weight(now)
 	us, known := e.latency.read(now)
 	if !known {
 		return n * float64(time.Second/time.Microsecond)

@@ -43,15 +43,15 @@ func (m *members) extendRamp(e *Endpoint) {
 	}
 }
 
-// ramps reports whether a member is in slow start.
-func (m *members) ramps(r *Registry) bool {
+// ramps reports whether a member is in slow start, and what time it is then.
+func (m *members) ramps(r *Registry) (ramping bool, now int64) {
 	until := m.rampUntil.Load()
 	if until == 0 {
-		return false
+		return false, 0
 	}
-	if r.now() < until {
-		return true
+	if now = r.now(); now < until {
+		return true, now
 	}
 	m.rampUntil.CompareAndSwap(until, 0)
-	return false
+	return false, 0
 }

@@ -32,13 +32,30 @@ type service struct {
 	ports    map[string]*Pool // under Registry.mu
 }
 
-// open counts a connection in, or returns ErrServiceLimit.
-func (s *service) open(limit int) error {
-	if n := s.opened.Add(1); limit > 0 && n > int64(limit) {
+// admit counts a connection in, or returns ErrServiceLimit. At the limit, idle connections of the Service give way first.
+func (r *Registry) admit(p *Pool) error {
+	s, limit := p.service, int64(r.o.ServiceConnections)
+	for s.opened.Add(1) > limit && limit > 0 {
 		s.opened.Add(-1)
-		return ErrServiceLimit
+		if !r.evict(p) {
+			return ErrServiceLimit
+		}
 	}
+	r.open.Add(1)
 	return nil
+}
+
+// evict closes one idle connection of p's Service and reports whether there was one.
+func (r *Registry) evict(p *Pool) bool {
+	for _, p := range r.poolsOf(p.port.Service()) {
+		for _, e := range p.members.Load().inUse {
+			for _, c := range e.idle.takeOldest(1) {
+				_ = c.Close()
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // NewRegistry returns an empty Registry and starts its sweeper. Close must be called in the end.
@@ -61,7 +78,7 @@ func (r *Registry) Ensure(p router.ServicePort) (pool *Pool, added bool) {
 	defer r.mu.Unlock()
 	s := r.services[p.Service()]
 	if s == nil {
-		s = &service{ports: map[string]*Pool{}}
+		s = &service{ports: map[string]*Pool{}, budget: budget{start: r.now()}}
 		r.services[p.Service()] = s
 	}
 	pool = s.ports[p.Port]

@@ -51,17 +51,34 @@ func (s *sweeper) rouse() {
 	}
 }
 
+// interval is the time between two visits, and the least time from listing to the first. It is never waited for by a
+// request; but an Endpoint whose only connection is always busy would wake the sweeper with every request if the first
+// visit came at once and found nothing.
+func (s *sweeper) interval() time.Duration {
+	o := &s.registry.o
+	i := min(sweepInterval, o.IdleTimeout)
+	if o.DrainTimeout > 0 {
+		i = min(i, o.DrainTimeout)
+	}
+	return i
+}
+
 func (s *sweeper) run() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	due := time.Now().Add(time.Hour)
 	for {
-		timer.Reset(s.sweep())
 		select {
 		case <-s.registry.ctx.Done():
 			return
 		case <-s.wake:
+			if first := time.Now().Add(s.interval()); first.Before(due) {
+				due = first
+			}
 		case <-timer.C:
+			due = time.Now().Add(s.sweep())
 		}
+		timer.Reset(time.Until(due))
 	}
 }
 
@@ -73,7 +90,7 @@ func (s *sweeper) sweep() time.Duration {
 	s.mu.Unlock()
 
 	now := s.registry.now()
-	interval := min(sweepInterval, s.registry.o.IdleTimeout)
+	interval := s.interval()
 	sleep := time.Hour
 	var stay []*Endpoint
 	for _, e := range endpoints {

@@ -121,7 +121,7 @@ func (v *View) Next(x *exchange.Exchange, tried *Tried) *Endpoint {
 	if tried.Len() > 0 {
 		v.pool.service.budget.again.Add(1)
 	}
-	c.ramping = m.ramps(c.registry)
+	c.ramping, c.now = m.ramps(c.registry)
 	var e *Endpoint
 	switch v.spec.Algorithm {
 	case RoundRobin:
