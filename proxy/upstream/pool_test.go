@@ -1,0 +1,457 @@
+package upstream
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"podlane.dev/podlane/router"
+)
+
+func uids(p *Pool) []string {
+	var all []string
+	for _, e := range p.members.Load().inUse {
+		all = append(all, e.UID())
+	}
+	return all
+}
+
+// F16: ready Pods get traffic; those that serve while they terminate only where none is ready.
+func TestWhoIsInUse(t *testing.T) {
+	addr := func(uid string, ready, serving, terminating bool) router.Address {
+		a := at("10.0.0."+uid[1:]+":80", uid)
+		a.Ready, a.Serving, a.Terminating = ready, serving, terminating
+		return a
+	}
+	for _, c := range []struct {
+		name  string
+		addrs []router.Address
+		want  []string
+		state State
+	}{
+		{"none", nil, nil, ""},
+		{"ready", []router.Address{addr("u1", true, true, false), addr("u2", true, true, false)}, []string{"u1", "u2"}, StateReady},
+		{"unready", []router.Address{addr("u1", false, false, false)}, nil, ""},
+		{"ready before terminating", []router.Address{addr("u1", false, true, true), addr("u2", true, true, false)}, []string{"u2"}, StateReady},
+		{"only terminating", []router.Address{addr("u1", false, true, true), addr("u2", false, false, true)}, []string{"u1"}, StateServing},
+		{"serving but neither", []router.Address{addr("u1", false, true, false)}, nil, ""},
+		{"published although not ready", []router.Address{addr("u1", true, false, false)}, []string{"u1"}, StateReady},
+		{"listed twice", []router.Address{addr("u1", true, true, false), addr("u1", true, true, false)}, []string{"u1"}, StateReady},
+		{"listed twice, unready first", []router.Address{addr("u1", false, false, false), addr("u1", true, true, false)}, []string{"u1"}, StateReady},
+		{"listed twice, unready last", []router.Address{addr("u1", true, true, false), addr("u1", false, false, false)}, []string{"u1"}, StateReady},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := pool(t, registry(t, Options{}), c.addrs...)
+			if got := uids(p); !slices.Equal(got, c.want) || p.Len() != len(c.want) {
+				t.Errorf("in use: %v, want %v", got, c.want)
+			}
+			for _, uid := range c.want {
+				if s := state(t, p, uid); s.State != c.state {
+					t.Errorf("%s is %s, want %s", uid, s.State, c.state)
+				}
+			}
+		})
+	}
+}
+
+func TestEndpointKeepsItsIdentity(t *testing.T) {
+	r := registry(t, Options{})
+	p := pool(t, r, pods(3)...)
+	before := byUID(t, p, "u2")
+	if err := before.Reserve(); err != nil {
+		t.Fatal(err)
+	}
+	set(r, pods(10)...)
+	set(r, pods(10)[1:3]...)
+	if after := byUID(t, p, "u2"); after != before || after.InFlight() != 1 {
+		t.Error("a change of others made a new endpoint")
+	}
+	before.Cancel()
+	byHand := at("10.9.9.9:80", "")
+	set(r, byHand)
+	e := byUID(t, p, "")
+	set(r, byHand, pod(1))
+	if byUID(t, p, "") != e {
+		t.Error("an endpoint without a UID lost its identity")
+	}
+}
+
+// An endpoint that was never dialed leaves nothing behind.
+func TestRemovedEndpointIsForgotten(t *testing.T) {
+	r := registry(t, Options{})
+	p := pool(t, r)
+	for i := range 1000 {
+		set(r, pod(i))
+	}
+	if len(p.known) != 1 {
+		t.Errorf("%d endpoints are known", len(p.known))
+	}
+}
+
+func TestSetAddressesKeepsNothing(t *testing.T) {
+	r := registry(t, Options{})
+	addrs := pods(2)
+	p := pool(t, r, addrs...)
+	addrs[0] = pod(9)
+	set(r, addrs...)
+	if got := uids(p); !slices.Equal(got, []string{"u9", "u2"}) {
+		t.Errorf("a change of the caller's slice was lost: %v", got)
+	}
+}
+
+func TestPortsAndServicesAreApart(t *testing.T) {
+	r := registry(t, Options{})
+	p := pool(t, r, pod(1))
+	admin, other := web, web
+	admin.Port, other.Name = "admin", "other"
+	q, _ := r.Ensure(admin)
+	s, _ := r.Ensure(other)
+	r.SetAddresses(web.Service(), map[string][]router.Address{"http": {pod(2)}, "admin": {pod(3)}, "unused": {pod(4)}})
+	r.SetAddresses(router.Service{Namespace: "no", Name: "pool"}, map[string][]router.Address{"": {pod(4)}})
+	if !slices.Equal(uids(p), []string{"u2"}) || !slices.Equal(uids(q), []string{"u3"}) || s.Len() != 0 {
+		t.Errorf("%v, %v, %v", uids(p), uids(q), uids(s))
+	}
+	r.SetAddresses(web.Service(), nil)
+	if p.Len() != 0 || q.Len() != 0 {
+		t.Error("a service without addresses has endpoints")
+	}
+	if again, added := r.Ensure(web); again != p || added {
+		t.Error("the pool was made anew")
+	}
+}
+
+// F14: a Pod's address is handed to another Pod. Nothing of the old one serves the new one: idle connections are closed
+// at once, a busy one drains to the old, an attempt that chose the old one is refused.
+func TestAddressReuse(t *testing.T) {
+	sameDescriptors(t)
+	a := listen(t, "127.0.0.1:0", echo)
+	r := registry(t, Options{})
+	p := pool(t, r, at(a.String(), "old"))
+	old := byUID(t, p, "old")
+	idle, used := dial(t, old), dial(t, old)
+	idle.Put()
+	set(r, at(a.String(), "new"))
+	if _, err := idle.Write([]byte("x")); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("the old pod's idle connection is open: %v", err)
+	}
+	if _, err := old.Acquire(Profile{}); KindOf(err) != Gone {
+		t.Errorf("the old endpoint can still be acquired: %v", err)
+	}
+	fresh := byUID(t, p, "new")
+	if fresh == old {
+		t.Fatal("same endpoint")
+	}
+	if c, err := fresh.Acquire(Profile{}); c != nil || err != nil {
+		t.Errorf("the new endpoint has a connection that nobody dialed: %v, %v", c, err)
+	}
+	fresh.Cancel()
+	if s := state(t, p, "old"); s.State != StateDraining || s.Open != 1 || s.InFlight != 1 {
+		t.Errorf("old: %+v", s)
+	}
+	say(t, used, "still here")
+	used.Put()
+	if s, _ := p.status(); len(s.Endpoints) != 1 || r.Open() != 0 {
+		t.Errorf("after the drain: %+v, %d open", s, r.Open())
+	}
+}
+
+// The Pod leaves while a connect to its address is under way: the connection may reach someone else by now.
+func TestEndpointLeavesDuringConnect(t *testing.T) {
+	inBubble(t, Options{}, 1, func(t *testing.T, p *Pool, n *pipes) {
+		n.delay = time.Second
+		e := byUID(t, p, "u1")
+		go func() {
+			time.Sleep(time.Second / 2)
+			set(p.registry, pod(2))
+		}()
+		if c, err := acquire(e); c != nil || !errors.Is(err, ErrGone) {
+			t.Errorf("got %v, %v", c, err)
+		}
+		synctest.Wait()
+		if e.InFlight() != 0 || p.registry.Open() != 0 || len(p.known) != 1 {
+			t.Errorf("in flight %d, open %d, known %d", e.InFlight(), p.registry.Open(), len(p.known))
+		}
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		theirs := n.ends[e.AddrPort()][0]
+		if _, err := theirs.Read(make([]byte, 1)); err == nil {
+			t.Error("the connection is still open")
+		}
+	})
+}
+
+// A Pod that comes back while it drains is the same Endpoint, and its connections are good.
+func TestEndpointComesBack(t *testing.T) {
+	inBubble(t, Options{}, 2, func(t *testing.T, p *Pool, _ *pipes) {
+		e := byUID(t, p, "u1")
+		c := dial(t, e)
+		set(p.registry, pod(2))
+		time.Sleep(time.Minute)
+		set(p.registry, pods(2)...)
+		if byUID(t, p, "u1") != e {
+			t.Fatal("another endpoint")
+		}
+		time.Sleep(DefaultDrainTimeout)
+		c.Put()
+		if again := dial(t, e); again != c {
+			t.Error("the connection was cut or not pooled")
+		}
+		c.Discard()
+	})
+}
+
+// A Pod that turns unready gets nothing, but keeps its health.
+func TestUnreadyEndpointStaysKnown(t *testing.T) {
+	inBubble(t, Options{}, 2, func(t *testing.T, p *Pool, _ *pipes) {
+		e := byUID(t, p, "u1")
+		c := dial(t, e)
+		dial(t, e).Put()
+		sick := pod(1)
+		sick.Ready, sick.Serving = false, false
+		set(p.registry, sick, pod(2))
+		if s := state(t, p, "u1"); s.State != StateUnready || s.Idle != 0 || s.Open != 1 {
+			t.Errorf("%+v", s)
+		}
+		c.Put()
+		if s := state(t, p, "u1"); s.Open != 0 {
+			t.Errorf("a connection was pooled: %+v", s)
+		}
+		set(p.registry, pods(2)...)
+		if byUID(t, p, "u1") != e {
+			t.Error("another endpoint")
+		}
+	})
+}
+
+// Busy connections to a removed Endpoint end with their request, or are cut after the drain timeout.
+func TestDrainIsBounded(t *testing.T) {
+	inBubble(t, Options{}, 2, func(t *testing.T, p *Pool, _ *pipes) {
+		e := byUID(t, p, "u1")
+		c := dial(t, e)
+		broken := make(chan error)
+		go func() {
+			_, err := c.Read(make([]byte, 1))
+			broken <- err
+		}()
+		set(p.registry, pod(2))
+		start := time.Now()
+		if err := <-broken; err == nil {
+			t.Error("read from a silent pod")
+		}
+		if took := time.Since(start); took < DefaultDrainTimeout || took > DefaultDrainTimeout+sweepInterval {
+			t.Errorf("cut after %v", took)
+		}
+		c.Discard()
+		if len(p.known) != 1 || p.registry.Open() != 0 {
+			t.Errorf("%d known, %d open", len(p.known), p.registry.Open())
+		}
+	})
+	inBubble(t, Options{DrainTimeout: -1}, 2, func(t *testing.T, p *Pool, n *pipes) {
+		c := dial(t, byUID(t, p, "u1"))
+		set(p.registry, pod(2))
+		time.Sleep(24 * time.Hour)
+		go func() { _, _ = n.ends[c.Endpoint().AddrPort()][0].Write([]byte("x")) }()
+		if _, err := c.Read(make([]byte, 1)); err != nil {
+			t.Errorf("cut although the drain is without end: %v", err)
+		}
+		c.Discard()
+	})
+}
+
+func TestIdleConnectionsExpire(t *testing.T) {
+	inBubble(t, Options{}, 1, func(t *testing.T, p *Pool, _ *pipes) {
+		e := byUID(t, p, "u1")
+		a, b := dial(t, e), dial(t, e)
+		a.Put()
+		time.Sleep(20 * time.Second)
+		b.Put()
+		open := func(after time.Duration, want int) {
+			t.Helper()
+			time.Sleep(after)
+			synctest.Wait()
+			if p.registry.Open() != want {
+				t.Errorf("%d connections are open, want %d", p.registry.Open(), want)
+			}
+		}
+		open(35*time.Second-1, 2)
+		open(1, 1)
+		open(20*time.Second-1, 1)
+		if c := dial(t, e); c != b {
+			t.Error("not the connection that was left")
+		}
+		time.Sleep(time.Hour / 2) // busy connections do not expire
+		b.Put()
+		open(55*time.Second-1, 1)
+		open(1, 0)
+		open(time.Hour, 0)
+		dial(t, e).Put() // the sweeper wakes again
+		open(55*time.Second-1, 1)
+		open(1, 0)
+	})
+}
+
+func TestConnectionAge(t *testing.T) {
+	inBubble(t, Options{MaxAge: time.Minute}, 1, func(t *testing.T, p *Pool, _ *pipes) {
+		e := byUID(t, p, "u1")
+		c := dial(t, e)
+		for range 2 {
+			time.Sleep(20 * time.Second)
+			c.Put()
+			if dial(t, e) != c {
+				t.Fatal("closed too early")
+			}
+		}
+		time.Sleep(20 * time.Second)
+		c.Put()
+		if p.registry.Open() != 0 {
+			t.Error("pooled after its time")
+		}
+	})
+}
+
+// The sweeper finds what Pods closed, also below the top of the stack, so that they do not wait for their FIN's answer.
+func TestSweeperClosesStaleConnections(t *testing.T) {
+	sameDescriptors(t)
+	var server atomic.Pointer[net.TCPConn]
+	a := listen(t, "127.0.0.1:0", func(c net.Conn) {
+		server.CompareAndSwap(nil, c.(*net.TCPConn))
+		echo(c)
+	})
+	var stale atomic.Int32
+	r := registry(t, Options{IdleTimeout: time.Hour, DrainTimeout: 20 * time.Millisecond, // = the sweeper's interval
+		Observer: Observer{OnStale: func(*Endpoint) { stale.Add(1) }}})
+	p := pool(t, r, at(a.String(), "u"))
+	e := byUID(t, p, "u")
+	var all []*Conn
+	for range 3 * sweepChunk {
+		c := dial(t, e)
+		say(t, c, "x")
+		all = append(all, c)
+	}
+	for _, c := range all {
+		c.Put()
+	}
+	_ = server.Load().Close()
+	eventually(t, "one connection is closed", func() bool { return r.Open() == len(all)-1 })
+	if s := state(t, p, "u"); s.Idle != len(all)-1 || stale.Load() != 1 {
+		t.Errorf("%+v, %d stale", s, stale.Load())
+	}
+	if got := dial(t, e); got != all[len(all)-1] {
+		t.Error("the order of the stack was lost")
+	} else {
+		got.Put()
+	}
+}
+
+// A Pool outlives its last table a little, because requests that the table routed are still choosing; then it is dropped.
+func TestSweep(t *testing.T) {
+	inBubble(t, Options{}, 2, func(t *testing.T, p *Pool, _ *pipes) {
+		r := p.registry
+		v := p.View(ViewSpec{})
+		other := web
+		other.Name = "other"
+		q, _ := r.Ensure(other)
+		r.SetAddresses(other.Service(), map[string][]router.Address{other.Port: pods(1)})
+		e := byUID(t, p, "u1")
+		dial(t, e).Put()
+		c := dial(t, byUID(t, p, "u2"))
+		keepOther := func(s router.ServicePort) bool { return s == other }
+		r.Sweep(keepOther)
+		if s := r.Pools(); len(s) != 1 || s[0].ServicePort != other {
+			t.Errorf("pools: %+v", s)
+		}
+		set(r, pods(2)[1:]...)
+		if e := v.Next(nil, nil); e == nil || e.UID() != "u2" {
+			t.Errorf("a request of the last table finds %v", e)
+		}
+		time.Sleep(linger - 1)
+		r.Sweep(keepOther)
+		if again, added := r.Ensure(web); again != p || added {
+			t.Error("a pool that is used again was made anew")
+		}
+		time.Sleep(time.Hour)
+		if v.Next(nil, nil) == nil {
+			t.Fatal("a pool that is used again was dropped")
+		}
+		r.Sweep(keepOther)
+		time.Sleep(linger)
+		synctest.Wait()
+		if v.Next(nil, nil) != nil || p.Len() != 0 {
+			t.Error("the pool was not dropped")
+		}
+		c.Put()
+		if r.Open() != 0 {
+			t.Errorf("%d connections are open", r.Open())
+		}
+		set(r, pods(2)...)
+		if p.Len() != 0 {
+			t.Error("a dropped pool got addresses")
+		}
+		fresh, added := r.Ensure(web)
+		if fresh == p || !added {
+			t.Error("a dropped pool came back")
+		}
+		if q.Len() != 1 {
+			t.Error("the pool that was kept is empty")
+		}
+	})
+}
+
+func TestPoolsAreInOrder(t *testing.T) {
+	r := registry(t, Options{})
+	want := []router.ServicePort{
+		{Namespace: "a", Name: "b", Port: ""}, {Namespace: "a", Name: "b", Port: "http"}, {Namespace: "a", Name: "c"}, {Namespace: "b", Name: "a"},
+	}
+	for _, i := range []int{2, 0, 3, 1} {
+		r.Ensure(want[i])
+	}
+	r.SetAddresses(router.Service{Namespace: "a", Name: "c"}, map[string][]router.Address{"": {pod(300), pod(2), pod(10)}})
+	var got []router.ServicePort
+	for _, s := range r.Pools() {
+		got = append(got, s.ServicePort)
+		if len(s.Endpoints) == 3 && !slices.IsSortedFunc(s.Endpoints, func(a, b EndpointStatus) int { return a.AddrPort.Compare(b.AddrPort) }) {
+			t.Errorf("endpoints out of order: %+v", s.Endpoints)
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestTried(t *testing.T) {
+	var tried Tried
+	var none *Tried
+	all := make([]Endpoint, maxTried+3)
+	for i := range all {
+		if tried.Has(&all[i]) || none.Has(&all[i]) {
+			t.Error("has what was never added")
+		}
+		tried.Add(&all[i])
+		if i < maxTried && !tried.Has(&all[i]) {
+			t.Error("lost one")
+		}
+	}
+	if tried.Len() != len(all) || none.Len() != 0 {
+		t.Errorf("%d of %d", tried.Len(), len(all))
+	}
+	tried.Reset()
+	if tried.Len() != 0 || tried.Has(&all[0]) {
+		t.Error("not empty")
+	}
+}
+
+func TestEndpointTellsWhereItIs(t *testing.T) {
+	a := router.Address{
+		AddrPort: netip.MustParseAddrPort("[2001:db8::1]:8080"), UID: "u", Pod: "web-1", Node: "n1", Zone: "z1", Ready: true,
+	}
+	p := pool(t, registry(t, Options{}), a)
+	e := byUID(t, p, "u")
+	if e.AddrPort() != a.AddrPort || e.Pod() != "web-1" || e.Node() != "n1" || e.Zone() != "z1" || e.Pool() != p || p.ServicePort() != web {
+		t.Errorf("%+v", e)
+	}
+}
