@@ -1,0 +1,197 @@
+{{/* The chart's name, at most 63 characters as Kubernetes asks for labels. */}}
+{{- define "podlane.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* The name of every object: the release's, joined with the chart's unless it says it already. */}}
+{{- define "podlane.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" -}}
+{{- else -}}
+{{- $name := include "podlane.name" . -}}
+{{- if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 63 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "podlane.namespace" -}}
+{{- default .Release.Namespace .Values.namespaceOverride -}}
+{{- end -}}
+
+{{/* The labels that selectors use. They must never change in the life of a release. */}}
+{{- define "podlane.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "podlane.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+app.kubernetes.io/component: controller
+{{- end -}}
+
+{{- define "podlane.labels" -}}
+{{ include "podlane.selectorLabels" . }}
+app.kubernetes.io/part-of: {{ include "podlane.name" . | quote }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" | quote }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* The Pods' own labels. They leave out the chart's version, so that an upgrade that changes no Pod replaces none. */}}
+{{- define "podlane.podLabels" -}}
+{{ include "podlane.selectorLabels" . }}
+app.kubernetes.io/part-of: {{ include "podlane.name" . | quote }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- with .Values.controller.podLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "podlane.image" -}}
+{{- with .Values.controller.image -}}
+{{- $name := .repository | default (printf "%s/%s" .registry .image) -}}
+{{- if .digest -}}
+{{- printf "%s@%s" $name .digest -}}
+{{- else -}}
+{{- printf "%s:%s" $name (.tag | default $.Chart.AppVersion) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "podlane.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- .Values.serviceAccount.name | default (include "podlane.fullname" .) -}}
+{{- else -}}
+{{- .Values.serviceAccount.name | default "default" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "podlane.electionID" -}}
+{{- .Values.controller.electionID | default (printf "%s-leader" (include "podlane.fullname" .)) -}}
+{{- end -}}
+
+{{/* The namespace that is watched; empty means all. */}}
+{{- define "podlane.watchNamespace" -}}
+{{- if .Values.controller.scope.enabled -}}
+{{- .Values.controller.scope.namespace | default (include "podlane.namespace" .) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The Service whose address goes into Ingress status, as namespace/name; empty means the nodes' addresses. */}}
+{{- define "podlane.publishService" -}}
+{{- with .Values.controller.publishService -}}
+{{- if and .enabled .pathOverride -}}
+{{- .pathOverride -}}
+{{- else if and .enabled $.Values.controller.service.enabled -}}
+{{- printf "$(POD_NAMESPACE)/%s" (include "podlane.fullname" $) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+"true" where status has to list the nodes: it is written, and there is neither a Service to publish nor a fixed address.
+Reading nodes and Pods is then, and only then, part of the RBAC rules.
+*/}}
+{{- define "podlane.publishNodes" -}}
+{{- $args := .Values.controller.extraArgs -}}
+{{- $written := ne (toString (get $args "update-status")) "false" -}}
+{{- if and $written (not (include "podlane.publishService" .)) (not (hasKey $args "publish-status-address")) -}}
+true
+{{- end -}}
+{{- end -}}
+
+{{/* "true" where Podlane reads its sibling Pods: for the nodes' addresses, or to know whether it is the last one. */}}
+{{- define "podlane.readsPods" -}}
+{{- if or (include "podlane.publishNodes" .) (eq (toString (get .Values.controller.extraArgs "update-status-on-shutdown")) "true") -}}
+true
+{{- end -}}
+{{- end -}}
+
+{{/* "true" where there is a ClusterRole: always but with rbac.scope, for users who may not make one. */}}
+{{- define "podlane.clusterRole" -}}
+{{- if and .Values.rbac.scope (not .Values.controller.scope.enabled) -}}
+{{- fail "rbac.scope: set controller.scope.enabled too; all namespaces cannot be watched without a ClusterRole" -}}
+{{- end -}}
+{{- if and .Values.rbac.scope (include "podlane.publishNodes" .) -}}
+{{- fail "rbac.scope: nodes cannot be read without a ClusterRole; enable controller.service or set controller.extraArgs.publish-status-address" -}}
+{{- end -}}
+{{- if and .Values.rbac.create (not .Values.rbac.scope) -}}
+true
+{{- end -}}
+{{- end -}}
+
+{{/* A scalar as text. Numbers of a values file are floats here: 1000000 must not become 1e+06. */}}
+{{- define "podlane.scalar" -}}
+{{- if kindIs "float64" . -}}{{ int64 . }}{{- else -}}{{ toString . }}{{- end -}}
+{{- end -}}
+
+{{/*
+The arguments of the container. The chart's own come first, extraArgs may add to them and change them, and each flag
+appears once: of two, the binary would obey the last without a word. Flags that another value decides, because ports,
+probes, RBAC or the grace period depend on it, are refused.
+*/}}
+{{- define "podlane.args" -}}
+{{- $c := .Values.controller -}}
+{{- $owned := dict
+  "http-address" "controller.containerPort.http"
+  "https-address" "controller.containerPort.https"
+  "metrics-address" "controller.metrics.port"
+  "admin-address" "controller.admin.port"
+  "ingress-class" "controller.ingressClass"
+  "controller-class" "controller.ingressClassResource.controllerValue"
+  "election-id" "controller.electionID"
+  "configmap" "controller.config"
+  "publish-service" "controller.publishService"
+  "watch-namespace" "controller.scope"
+  "drain-delay" "controller.drainDelaySeconds"
+  "shutdown-timeout" "controller.shutdownTimeoutSeconds"
+  "watch-ingress-without-class" "controller.watchIngressWithoutClass" -}}
+{{- range $flag, $value := $owned -}}
+{{- if hasKey $c.extraArgs $flag -}}
+{{- fail (printf "controller.extraArgs.%s: set %s instead" $flag $value) -}}
+{{- end -}}
+{{- end -}}
+{{- $args := dict
+  "http-address" (printf ":%d" (int $c.containerPort.http))
+  "https-address" (printf ":%d" (int $c.containerPort.https))
+  "metrics-address" (printf ":%d" (int $c.metrics.port))
+  "admin-address" (printf "127.0.0.1:%d" (int $c.admin.port))
+  "ingress-class" $c.ingressClass
+  "controller-class" $c.ingressClassResource.controllerValue
+  "election-id" (include "podlane.electionID" .)
+  "configmap" (printf "$(POD_NAMESPACE)/%s" (include "podlane.fullname" .))
+  "drain-delay" (printf "%ds" (int $c.drainDelaySeconds))
+  "shutdown-timeout" (printf "%ds" (int $c.shutdownTimeoutSeconds)) -}}
+{{- with include "podlane.publishService" . -}}{{- $_ := set $args "publish-service" . -}}{{- end -}}
+{{- with include "podlane.watchNamespace" . -}}{{- $_ := set $args "watch-namespace" . -}}{{- end -}}
+{{- if $c.watchIngressWithoutClass -}}{{- $_ := set $args "watch-ingress-without-class" "true" -}}{{- end -}}
+{{- range $flag, $value := $c.extraArgs -}}{{- $_ := set $args $flag $value -}}{{- end -}}
+- controller
+{{- range $flag, $value := $args }}
+{{- $text := include "podlane.scalar" $value }}
+- {{ if $text }}{{ printf "--%s=%s" $flag $text | quote }}{{ else }}{{ printf "--%s" $flag | quote }}{{ end }}
+{{- end }}
+{{- end -}}
+
+{{/* What Podlane reads and writes in the namespaces that it watches: a ClusterRole's rules, or with scope a Role's. */}}
+{{- define "podlane.namespacedRules" -}}
+- apiGroups: [networking.k8s.io]
+  resources: [ingresses]
+  verbs: [get, list, watch]
+- apiGroups: [networking.k8s.io]
+  resources: [ingresses/status]
+  verbs: [update, patch]
+- apiGroups: [""]
+  resources: [services, endpoints, secrets]
+  verbs: [get, list, watch]
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices]
+  verbs: [get, list, watch]
+- apiGroups: ["", events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end -}}

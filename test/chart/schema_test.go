@@ -1,0 +1,69 @@
+package chart_test
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestValuesAreRefused: each mistake is refused with a message that names the value.
+func TestValuesAreRefused(t *testing.T) {
+	t.Parallel()
+	for set, want := range map[string]string{
+		// By the schema.
+		"controller.replicaCont=3":                             "'/controller': additional properties 'replicaCont' not allowed",
+		"replicaCount=3":                                       "additional properties 'replicaCount' not allowed",
+		"controller.replicaCount=many":                         "'/controller/replicaCount': got string, want integer",
+		"controller.replicaCount=-1":                           "'/controller/replicaCount': minimum",
+		"controller.kind=StatefulSet":                          "'/controller/kind'",
+		"controller.minAvailable=half":                         "'/controller/minAvailable'",
+		"controller.image.digest=sha256:abc":                   "'/controller/image/digest'",
+		"controller.image.tag=a:b":                             "'/controller/image/tag'",
+		"controller.image.pullPolicy=Sometimes":                "'/controller/image/pullPolicy'",
+		"controller.containerPort.http=80":                     "'/controller/containerPort/http': minimum",
+		"controller.metrics.port=70000":                        "'/controller/metrics/port': maximum",
+		"controller.service.type=External":                     "'/controller/service/type'",
+		"controller.service.ports.http=0":                      "'/controller/service/ports/http'",
+		"controller.service.externalTrafficPolicy=local":       "'/controller/service/externalTrafficPolicy'",
+		"controller.service.ipFamilies={ipv4}":                 "'/controller/service/ipFamilies/0'",
+		"controller.service.loadBalancerSourceRanges={1.2.3}":  "'/controller/service/loadBalancerSourceRanges/0'",
+		"controller.tolerations[0].effekt=NoSchedule":          "additional properties 'effekt' not allowed",
+		"controller.tolerations[0].effect=Never":               "'/controller/tolerations/0/effect'",
+		"controller.topologySpreadConstraints[0].maxSkew=1":    "'/controller/topologySpreadConstraints/0'",
+		"controller.affinity.podAntiAfinity.a=b":               "additional properties 'podAntiAfinity' not allowed",
+		"controller.resources.request.cpu=1":                   "additional properties 'request' not allowed",
+		"controller.readinessProbe.path=/x":                    "additional properties 'path' not allowed",
+		"controller.extraArgs.--http-address=:80":              "'--http-address'",
+		"controller.extraArgs.log.level=debug":                 "'/controller/extraArgs/log': got object",
+		"controller.extraEnvs[0].name=POD_NAME":                "'/controller/extraEnvs/0/name'",
+		"controller.ingressClassResource.controllerValue=nope": "'/controller/ingressClassResource/controllerValue'",
+		"controller.ingressClassResource.name=Nope":            "'/controller/ingressClassResource/name'",
+		"controller.publishService.pathOverride=service":       "'/controller/publishService/pathOverride'",
+		"controller.podLabels.app\\.kubernetes\\.io/name=x":    "app.kubernetes.io/name",
+		"commonLabels.a=1":                                     "'/commonLabels/a': got number, want string",
+		"fullnameOverride=Edge_1":                              "'/fullnameOverride'",
+		// By the templates, because more than one value is at fault.
+		"controller.terminationGracePeriodSeconds=250":                                             "must be more than drainDelaySeconds + shutdownTimeoutSeconds (250)",
+		"controller.extraArgs.http-address=x":                                                      "set controller.containerPort.http instead",
+		"controller.extraArgs.publish-service=x":                                                   "set controller.publishService instead",
+		"controller.extraArgs.watch-namespace=x":                                                   "set controller.scope instead",
+		"rbac.scope=true":                                                                          "set controller.scope.enabled too",
+		"controller.service.enableHttp=false,controller.service.enableHttps=false":                 "a Service needs a port",
+		"rbac.scope=true,controller.scope.enabled=true,controller.service.enabled=false":           "nodes cannot be read without a ClusterRole",
+		"controller.drainDelaySeconds=300,controller.shutdownTimeoutSeconds=0,controller.kind=Pod": "'/controller/kind'",
+	} {
+		_, err := tools.Template(t.Context(), standard(set))
+		if err == nil {
+			t.Errorf("%s is accepted", set)
+		} else if !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v\nwant %q", set, err, want)
+		}
+	}
+}
+
+// TestSubchart: a parent chart hands `global` to every chart below it, whose schema has to let it pass.
+func TestSubchart(t *testing.T) {
+	t.Parallel()
+	if _, err := tools.Template(t.Context(), standard("global.registry=x")); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,178 @@
+package chart_test
+
+import (
+	"maps"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
+)
+
+func itoa(n int32) string { return strconv.Itoa(int(n)) }
+
+func TestDefaultArguments(t *testing.T) {
+	t.Parallel()
+	got := one[*deployment](t, template(t, standard())).Spec.Template.Spec.Containers[0].Args
+	want := []string{
+		"controller",
+		"--admin-address=127.0.0.1:9091",
+		"--configmap=$(POD_NAMESPACE)/podlane",
+		"--controller-class=podlane.dev/ingress-controller",
+		"--drain-delay=10s",
+		"--election-id=podlane-leader",
+		"--http-address=:8080",
+		"--https-address=:8443",
+		"--ingress-class=podlane",
+		"--metrics-address=:9090",
+		"--publish-service=$(POD_NAMESPACE)/podlane",
+		"--shutdown-timeout=240s",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestArguments(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ name, set, want, not string }{
+		{"a flag is added", "controller.extraArgs.default-ssl-certificate=web/cert", "--default-ssl-certificate=web/cert", ""},
+		{"a large number stays one", "controller.extraArgs.some-limit=10000000", "--some-limit=10000000", ""},
+		{"false is a value", "controller.extraArgs.update-status=false", "--update-status=false", ""},
+		{"empty is a bare flag", "controller.extraArgs.profiling=", "--profiling", "--profiling="},
+		{"no class", "controller.watchIngressWithoutClass=true", "--watch-ingress-without-class=true", ""},
+		{"scope defaults to the release's namespace", "controller.scope.enabled=true", "--watch-namespace=podlane-system", ""},
+		{"scope without enabled does nothing", "controller.scope.namespace=a", "", "--watch-namespace=a"},
+		{"another Service to publish", "controller.publishService.pathOverride=a/b", "--publish-service=a/b", "--publish-service=$(POD_NAMESPACE)/podlane"},
+		{"no Service to publish", "controller.publishService.enabled=false", "", "--publish-service=$(POD_NAMESPACE)/podlane"},
+		{"no Service at all", "controller.service.enabled=false", "", "--publish-service=$(POD_NAMESPACE)/podlane"},
+		{"the name follows the release's", "fullnameOverride=edge", "--publish-service=$(POD_NAMESPACE)/edge", ""},
+		{"the lease's too", "fullnameOverride=edge", "--election-id=edge-leader", ""},
+		{"ports", "controller.containerPort.http=9999", "--http-address=:9999", ""},
+	} {
+		args := one[*deployment](t, template(t, standard(c.set))).Spec.Template.Spec.Containers[0].Args
+		all := "\n" + strings.Join(args, "\n") + "\n"
+		if !strings.Contains(all, "\n"+c.want+"\n") && c.want != "" {
+			t.Errorf("%s: %s gives %q, want %s", c.name, c.set, args, c.want)
+		}
+		if c.not != "" && strings.Contains(all, "\n"+c.not+"\n") {
+			t.Errorf("%s: %s gives %q, want no %s", c.name, c.set, args, c.not)
+		}
+	}
+}
+
+func TestImage(t *testing.T) {
+	t.Parallel()
+	const digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+	for set, want := range map[string]string{
+		"":                           "ghcr.io/podlane/podlane:v0.1.0",
+		"controller.image.tag=v9":    "ghcr.io/podlane/podlane:v9",
+		"controller.image.image=a/b": "ghcr.io/a/b:v0.1.0",
+		"controller.image.repository=registry.example.com/x":        "registry.example.com/x:v0.1.0",
+		"controller.image.tag=v9,controller.image.digest=" + digest: "ghcr.io/podlane/podlane@" + digest,
+	} {
+		if got := one[*deployment](t, template(t, standard(set))).Spec.Template.Spec.Containers[0].Image; got != want {
+			t.Errorf("%s: image %s, want %s", set, got, want)
+		}
+	}
+}
+
+func TestOptionalObjects(t *testing.T) {
+	t.Parallel()
+	count := func(set ...string) map[string]int {
+		n := map[string]int{}
+		for _, o := range template(t, standard(set...)) {
+			n[o.GetObjectKind().GroupVersionKind().Kind]++
+		}
+		return n
+	}
+	all := map[string]int{
+		"ClusterRole": 1, "ClusterRoleBinding": 1, "ConfigMap": 1, "Deployment": 1, "IngressClass": 1, "PodDisruptionBudget": 1,
+		"Role": 1, "RoleBinding": 1, "Service": 1, "ServiceAccount": 1,
+	}
+	for _, c := range []struct {
+		set  string
+		kind string
+		want int
+	}{
+		{"", "Service", 1},
+		{"controller.replicaCount=1", "PodDisruptionBudget", 0},
+		{"controller.minAvailable=0", "PodDisruptionBudget", 0},
+		{"controller.service.enabled=false", "Service", 0},
+		{"controller.metrics.enabled=true", "Service", 2},
+		{"controller.ingressClassResource.enabled=false", "IngressClass", 0},
+		{"serviceAccount.create=false", "ServiceAccount", 0},
+	} {
+		want := maps.Clone(all)
+		if want[c.kind] = c.want; c.want == 0 {
+			delete(want, c.kind)
+		}
+		if diff := cmp.Diff(want, count(c.set)); diff != "" {
+			t.Errorf("%s: %s", c.set, diff)
+		}
+	}
+	for kind, n := range count("rbac.create=false") {
+		if strings.Contains(kind, "Role") {
+			t.Errorf("rbac.create=false makes %d of %s", n, kind)
+		}
+	}
+}
+
+func TestIngressClass(t *testing.T) {
+	t.Parallel()
+	const isDefault = "ingressclass.kubernetes.io/is-default-class"
+	class := one[*networkingv1.IngressClass](t, template(t, standard()))
+	if class.Name != "podlane" || class.Spec.Controller != "podlane.dev/ingress-controller" || class.Annotations[isDefault] != "" {
+		t.Errorf("IngressClass is %v", class)
+	}
+	class = one[*networkingv1.IngressClass](t, template(t, standard("controller.ingressClassResource.default=true")))
+	if class.Annotations[isDefault] != "true" {
+		t.Errorf("no default class: %v", class)
+	}
+}
+
+// TestBudgetOfAnOldCluster renders for a cluster that does not know the newer fields.
+func TestBudgetOfAnOldCluster(t *testing.T) {
+	t.Parallel()
+	budget := one[*policyv1.PodDisruptionBudget](t, template(t, standard()))
+	if budget.Spec.UnhealthyPodEvictionPolicy == nil || *budget.Spec.UnhealthyPodEvictionPolicy != policyv1.AlwaysAllow {
+		t.Errorf("an unready Pod blocks the drain of its node: %v", budget.Spec)
+	}
+	r := standard()
+	r.KubeVersion = "v1.25.0"
+	if budget := one[*policyv1.PodDisruptionBudget](t, template(t, r)); budget.Spec.UnhealthyPodEvictionPolicy != nil {
+		t.Errorf("Kubernetes 1.25 does not know unhealthyPodEvictionPolicy: %v", budget.Spec)
+	}
+}
+
+func TestServiceOfEachType(t *testing.T) {
+	t.Parallel()
+	// Fields that only another type may have would make the API server refuse the Service.
+	set := "controller.service.loadBalancerIP=192.0.2.1,controller.service.externalTrafficPolicy=Local," +
+		"controller.service.healthCheckNodePort=31000,controller.service.nodePorts.http=30080,controller.service.type="
+	for _, kind := range []corev1.ServiceType{corev1.ServiceTypeClusterIP, corev1.ServiceTypeNodePort, corev1.ServiceTypeLoadBalancer} {
+		spec := one[*corev1.Service](t, template(t, standard(set+string(kind)))).Spec
+		cloud, outside := kind == corev1.ServiceTypeLoadBalancer, kind != corev1.ServiceTypeClusterIP
+		if (spec.LoadBalancerIP != "") != cloud || (spec.HealthCheckNodePort != 0) != cloud {
+			t.Errorf("%s has loadBalancerIP %q and healthCheckNodePort %d", kind, spec.LoadBalancerIP, spec.HealthCheckNodePort)
+		}
+		if (spec.ExternalTrafficPolicy != "") != outside || (spec.Ports[0].NodePort != 0) != outside {
+			t.Errorf("%s has externalTrafficPolicy %q and nodePort %d", kind, spec.ExternalTrafficPolicy, spec.Ports[0].NodePort)
+		}
+	}
+}
+
+// TestPodsSurviveAChartUpgrade: what changes with the chart's version must not be in the Pod template, or every upgrade
+// replaces every Pod.
+func TestPodsSurviveAChartUpgrade(t *testing.T) {
+	t.Parallel()
+	pod := one[*deployment](t, template(t, standard())).Spec.Template
+	for _, label := range []string{"helm.sh/chart", "app.kubernetes.io/version"} {
+		if v, ok := pod.Labels[label]; ok {
+			t.Errorf("the Pods are labelled %s=%s", label, v)
+		}
+	}
+}
