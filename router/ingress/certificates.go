@@ -117,7 +117,9 @@ func (b *Builder) certificatesOf(c *compiled, old []*router.Certificate) []*rout
 		if i := slices.IndexFunc(old, func(o *router.Certificate) bool { return equalCertificates(o, cert) }); i >= 0 {
 			cert = old[i]
 		}
-		certs = append(certs, cert)
+		if !slices.ContainsFunc(certs, func(o *router.Certificate) bool { return equalCertificates(o, cert) }) {
+			certs = append(certs, cert)
+		}
 	}
 	return certs
 }

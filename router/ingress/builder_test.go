@@ -1,0 +1,272 @@
+package ingress_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"pgregory.net/rapid"
+
+	"podlane.dev/podlane/router"
+	"podlane.dev/podlane/router/ingress"
+)
+
+// world is a cluster that is edited at random. Objects are replaced, never changed, as in an informer's cache.
+type world struct {
+	tb        testing.TB
+	ingresses map[types.NamespacedName]*networkingv1.Ingress
+	services  map[types.NamespacedName]*corev1.Service
+	secrets   map[types.NamespacedName]*corev1.Secret
+	classes   map[string]*networkingv1.IngressClass
+	options   ingress.Options
+}
+
+func newWorld(tb testing.TB) *world {
+	w := &world{
+		tb:        tb,
+		ingresses: map[types.NamespacedName]*networkingv1.Ingress{},
+		services:  map[types.NamespacedName]*corev1.Service{},
+		secrets:   map[types.NamespacedName]*corev1.Secret{},
+		classes:   map[string]*networkingv1.IngressClass{},
+		options:   testOptions(),
+	}
+	w.options.EveryClass = false
+	w.options.WithoutClass = true
+	return w
+}
+
+// snapshot lists the objects in a random order.
+func (w *world) snapshot(t dice) ingress.Snapshot {
+	s := ingress.Snapshot{
+		Ingresses: slices.Collect(maps.Values(w.ingresses)), Services: slices.Collect(maps.Values(w.services)),
+		Secrets: slices.Collect(maps.Values(w.secrets)), Classes: slices.Collect(maps.Values(w.classes)), Options: w.options,
+	}
+	shuffle(&s, t.Rand)
+	return s
+}
+
+// dice draws from a seed that rapid chooses, all values alike: rapid itself prefers small ones, which makes dull worlds.
+type dice struct{ *rand.Rand }
+
+// below returns a number in [0,n).
+func (d dice) below(n int) int { return d.IntN(n) }
+
+// pick draws one of values.
+func pick[T any](d dice, values ...T) T { return values[d.below(len(values))] }
+
+// edit changes the world in one random way.
+func (w *world) edit(t dice) {
+	name := types.NamespacedName{Namespace: pick(t, "a", "b"), Name: pick(t, "x", "y", "z")}
+	switch t.below(14) {
+	case 0, 1, 2, 3, 4:
+		w.ingresses[name] = genIngress(t, name)
+	case 5:
+		delete(w.ingresses, name)
+	case 6: // a status write: another object, nothing else
+		if i := w.ingresses[name]; i != nil {
+			next := i.DeepCopy()
+			next.ResourceVersion += "1"
+			next.Labels = map[string]string{"label": next.ResourceVersion}
+			next.Status.LoadBalancer.Ingress = []networkingv1.IngressLoadBalancerIngress{{IP: "192.0.2.1"}}
+			w.ingresses[name] = next
+		}
+	case 7, 8:
+		w.services[name] = genService(t, name)
+	case 9:
+		delete(w.services, name)
+	case 10, 11:
+		w.secrets[name] = w.genSecret(t, name)
+	case 12:
+		delete(w.secrets, name)
+	case 13:
+		w.editEnvironment(t)
+	}
+}
+
+// editEnvironment changes a class or an option.
+func (w *world) editEnvironment(t dice) {
+	switch pick(t, "class", "no class", "default", "external", "certificate", "backend") {
+	case "class":
+		c := &networkingv1.IngressClass{ObjectMeta: metav1.ObjectMeta{Name: pick(t, "ours", "theirs")}}
+		c.Spec.Controller = pick(t, w.options.ControllerClass, "example.com/other")
+		w.classes[c.Name] = c
+	case "no class":
+		clear(w.classes)
+	case "default":
+		w.options.WithoutClass = !w.options.WithoutClass
+	case "external":
+		w.options.AllowExternalName = !w.options.AllowExternalName
+	case "certificate":
+		w.options.DefaultCertificate = pick(t, "", "a/x", "b/z", "bad")
+	case "backend":
+		w.options.DefaultBackend = pick(t, "", "a/x", "b/z", "bad")
+	}
+}
+
+func genIngress(t dice, name types.NamespacedName) *networkingv1.Ingress {
+	i := &networkingv1.Ingress{ObjectMeta: metav1.ObjectMeta{Namespace: name.Namespace, Name: name.Name}}
+	i.UID = types.UID(pick(t, "1", "2"))
+	i.CreationTimestamp = metav1.NewTime(time.Unix(int64(1+t.below(3)), 0))
+	hosts := []string{"", "www.example", "www.example", "api.example", "*.example", "*.example", "x.a.example", "BAD", "localhost"}
+	if class := pick(t, "", "", "ours", "theirs", "unknown"); class != "" {
+		i.Spec.IngressClassName = &class
+	}
+	i.Annotations = pick(t, nil, nil, map[string]string{"podlane.dev/limit-rps": "5"}, map[string]string{"podlane.dev/guard-by": "cat"},
+		map[string]string{"podlane.dev/limit-rps": "x", "podlane.dev/unknown": ""})
+	if t.below(3) == 0 {
+		i.Spec.DefaultBackend = genBackend(t)
+	}
+	for range t.below(4) {
+		rule := networkingv1.IngressRule{Host: pick(t, hosts...)}
+		for range t.below(3) {
+			if rule.HTTP == nil {
+				rule.HTTP = &networkingv1.HTTPIngressRuleValue{}
+			}
+			typ := pick(t, networkingv1.PathTypePrefix, networkingv1.PathTypeExact, networkingv1.PathTypeImplementationSpecific)
+			rule.HTTP.Paths = append(rule.HTTP.Paths, networkingv1.HTTPIngressPath{Path: pick(t, "/", "/a", "/a/", "/a/b", "bad"), PathType: &typ, Backend: *genBackend(t)})
+		}
+		i.Spec.Rules = append(i.Spec.Rules, rule)
+	}
+	for range t.below(3) {
+		tls := networkingv1.IngressTLS{SecretName: pick(t, "x", "x", "y", "y", "z", "", "b/x")}
+		for range t.below(3) {
+			tls.Hosts = append(tls.Hosts, pick(t, hosts...))
+		}
+		i.Spec.TLS = append(i.Spec.TLS, tls)
+	}
+	return i
+}
+
+func genBackend(t dice) *networkingv1.IngressBackend {
+	port := networkingv1.ServiceBackendPort{Number: 80}
+	if t.below(2) == 0 {
+		port = networkingv1.ServiceBackendPort{Name: pick(t, "http", "gone")}
+	}
+	return &networkingv1.IngressBackend{Service: &networkingv1.IngressServiceBackend{Name: pick(t, "x", "y", "z"), Port: port}}
+}
+
+func genService(t dice, name types.NamespacedName) *corev1.Service {
+	s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: name.Namespace, Name: name.Name}}
+	s.Spec.Ports = []corev1.ServicePort{{Name: pick(t, "http", "other"), Port: 80, TargetPort: intstr.FromInt32(8080)}}
+	if t.below(5) == 0 {
+		s.Spec.Type, s.Spec.ExternalName = corev1.ServiceTypeExternalName, "db.example"
+	}
+	return s
+}
+
+func (w *world) genSecret(t dice, name types.NamespacedName) *corev1.Secret {
+	hosts := pick(t, []string{"*.example"}, []string{"www.example", "x.a.example"}, nil)
+	cert, key := makePair(w.tb, int64(t.below(2)), hosts...)
+	s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: name.Namespace, Name: name.Name}}
+	s.Data = map[string][]byte{corev1.TLSCertKey: cert, corev1.TLSPrivateKeyKey: key}
+	if t.below(4) == 0 {
+		s.Data[corev1.TLSCertKey] = []byte("broken")
+	}
+	return s
+}
+
+// TestBuilderEqualsBuild edits a world at random: what Builder makes of its memory is what Build makes of nothing. Routes,
+// Hosts and Certificates that are equal before and after are the same pointers, and nothing is kept in the end.
+func TestBuilderEqualsBuild(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		d := dice{rand.New(rand.NewPCG(rapid.Uint64().Draw(rt, "seed"), 0))}
+		w := newWorld(t)
+		for range 20 {
+			w.edit(d)
+		}
+		builder := ingress.NewBuilder(testFamilies())
+		last, _ := builder.Build(w.snapshot(d))
+		for range 12 {
+			for range d.below(4) {
+				w.edit(d)
+			}
+			s := w.snapshot(d)
+			before := mustJSON(rt, s)
+			interrupted := d.below(20) == 0
+			if interrupted {
+				builder.Interrupt()
+			}
+			table, problems := builder.Build(s)
+			want, wantProblems := ingress.Build(s, testFamilies())
+			if text(table) != text(want) || !slices.Equal(problems, wantProblems) {
+				rt.Fatalf("Builder:\n%s%s\nBuild:\n%s%s", text(table), problemText(problems), text(want), problemText(wantProblems))
+			}
+			if table.Len() != want.Len() || mustJSON(rt, s) != before {
+				rt.Fatal("the number of routes differs, or the Snapshot was changed")
+			}
+			if !interrupted {
+				checkShared(rt, last, table)
+			}
+			last = table
+		}
+		clear(w.ingresses)
+		clear(w.services)
+		clear(w.secrets)
+		clear(w.classes)
+		w.options.DefaultBackend, w.options.DefaultCertificate = "", ""
+		if builder.Build(w.snapshot(d)); builder.Remembers() != 0 {
+			rt.Fatalf("%d things are remembered of objects that are gone", builder.Remembers())
+		}
+	})
+}
+
+// text is the text of a Table, with what its canonical form leaves out: UIDs, and which key pair a certificate has.
+func text(t *router.Table) string {
+	var lines []string
+	for r := range t.Routes() {
+		lines = append(lines, fmt.Sprintf("%#v %s %s", r.ID, r.UID, r))
+	}
+	for _, c := range append(slices.Clone(t.Certificates()), t.DefaultCertificate()) {
+		if c != nil && c.KeyPair != nil {
+			lines = append(lines, fmt.Sprintf("%s serial %s", c, c.KeyPair.Leaf.SerialNumber))
+		}
+	}
+	slices.Sort(lines)
+	return t.String() + strings.Join(lines, "\n") + "\n"
+}
+
+func mustJSON(t *rapid.T, v any) string {
+	text, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// checkShared compares two Tables of one Builder: what is equal must be the same.
+func checkShared(t *rapid.T, old, next *router.Table) {
+	key := func(r *router.Route) string { return fmt.Sprintf("%#v %s", r.ID, r.UID) + r.String() }
+	known := map[string]*router.Route{}
+	for r := range old.Routes() {
+		known[key(r)] = r
+	}
+	for r := range next.Routes() {
+		// A family's value has no identity, so a Route with another annotation than before may be new though its text is equal.
+		if was := known[key(r)]; was != nil && was != r && len(r.Policies) == 0 {
+			t.Fatalf("Route %s is new, but nothing of it is", key(r))
+		}
+	}
+	certs := map[string]*router.Certificate{}
+	for _, c := range old.Certificates() {
+		certs[c.String()+fmt.Sprintf("%p", c.KeyPair)] = c
+	}
+	for _, c := range next.Certificates() {
+		if was := certs[c.String()+fmt.Sprintf("%p", c.KeyPair)]; was != nil && was != c {
+			t.Fatalf("%s is new, but nothing of it is", c)
+		}
+	}
+	if old.String() == next.String() && len(slices.Collect(next.RoutesNotIn(old))) == 0 && old.DefaultCertificate() == next.DefaultCertificate() &&
+		slices.Equal(old.Certificates(), next.Certificates()) && old != next {
+		t.Fatal("nothing changed, but the Table did")
+	}
+}

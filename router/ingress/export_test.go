@@ -1,0 +1,13 @@
+package ingress
+
+// Remembers returns how many things b holds for objects: none after a Snapshot without objects.
+func (b *Builder) Remembers() int {
+	objects := len(b.ingresses.objects) + len(b.services.objects) + len(b.secrets.objects) + len(b.classes.objects)
+	objects += len(b.ingresses.last) + len(b.services.last) + len(b.secrets.last) + len(b.classes.last)
+	readers := len(b.serviceReaders) + len(b.secretReaders)
+	merged := len(b.compiled) + len(b.hosts) + len(b.names) + len(b.defaults) + len(b.certificates) + len(b.pairs)
+	return objects + readers + merged + len(b.problems.chunks) + len(b.problems.byObject) + len(b.problems.order) + len(b.problems.added) + b.table.Len()
+}
+
+// Interrupt leaves b as a Build that panicked does.
+func (b *Builder) Interrupt() { b.building = true }
