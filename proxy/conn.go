@@ -139,9 +139,6 @@ func (c *conn) closeIfIdle() bool {
 	if p := phaseOf(w); (p != idle && p != firstByte) || markOf(w) != unmarked {
 		return false
 	}
-	if p := phaseOf(w); p == firstByte && c.client.TLS {
-		return false
-	}
 	c.main.interrupt(w, expired, c)
 	return true
 }

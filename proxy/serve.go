@@ -11,13 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Listener is a socket that the engine serves. TLS, where set, encrypts it; Handshake then runs the handshake of each
-// connection (a tls/server.Handshaker limits them in number and time) and defaults to (*tls.Conn).Handshake,
-// bounded by Timeouts.FirstByte.
+// Listener is a socket that the engine serves.
 type Listener struct {
 	net.Listener
-	TLS       *tls.Config
-	Handshake func(*tls.Conn) error
+	// Handshake, where set, makes an accepted connection an encrypted one and completes the handshake, within a time and
+	// number of its own (tls/server.Handshaker does). On error the engine closes the connection.
+	Handshake func(net.Conn) (*tls.Conn, error)
 }
 
 // Serve accepts connections until the listener is closed, by Shutdown or otherwise, and then returns nil. Several listeners may be
@@ -96,7 +95,7 @@ func (e *Engine) serveConn(nc net.Conn, l *Listener) {
 	c := e.newConn(nc)
 	e.sweeper.add(c)
 	defer c.end()
-	if l.TLS != nil && !c.handshake(l) {
+	if l.Handshake != nil && !c.handshake(l) {
 		return
 	}
 	c.serve()
@@ -111,16 +110,11 @@ func (e *Engine) panicked(v any) {
 
 // handshake turns c into an encrypted connection.
 func (c *conn) handshake(l *Listener) bool {
-	tc := tls.Server(c.nc, l.TLS)
-	run := l.Handshake
-	if run == nil {
-		run = (*tls.Conn).Handshake
-	}
-	c.enter(firstByte, c.e.timeouts.FirstByte)
-	if err := run(tc); err != nil || c.enter(working, 0) != unmarked {
+	c.enter(firstByte, 0)
+	tc, err := l.Handshake(c.nc)
+	if err != nil || c.enter(working, 0) != unmarked {
 		return false
 	}
-	c.e.tally.handshakes.Inc()
 	state := tc.ConnectionState()
 	c.client.TLS, c.client.TLSVersion, c.client.ServerName = true, state.Version, state.ServerName
 	c.client.Proto = "https"

@@ -13,10 +13,10 @@ type counter interface{ Inc() }
 
 // tally holds the process-wide counters that the engine adds to. Without metrics all of them are deaf.
 type tally struct {
-	accepted, handshakes, panics counter
-	open                         interface{ Add(float64) }
-	rejected                     map[exchange.Why]counter
-	connectFailed                map[upstream.Failure]counter
+	accepted, panics counter
+	open             interface{ Add(float64) }
+	rejected         map[exchange.Why]counter
+	connectFailed    map[upstream.Failure]counter
 }
 
 type deaf struct{}
@@ -36,11 +36,11 @@ var localReasons = [...]exchange.Why{
 }
 
 func newTally(m *observe.Metrics) tally {
-	t := tally{accepted: deaf{}, handshakes: deaf{}, panics: deaf{}, open: deaf{}}
+	t := tally{accepted: deaf{}, panics: deaf{}, open: deaf{}}
 	if m == nil {
 		return t
 	}
-	t.accepted, t.handshakes, t.panics = m.ConnectionsAccepted, m.HandshakesCompleted, m.Panicked("connection")
+	t.accepted, t.panics = m.ConnectionsAccepted, m.Panicked("connection")
 	t.open = m.ConnectionsOpen
 	t.rejected = map[exchange.Why]counter{}
 	for _, why := range localReasons {
