@@ -176,11 +176,18 @@ func (b *Builder) updateEnvironment(s Snapshot) bool {
 		e.defaultPair = defaultPair
 		return false
 	}
+	var oldDefault string
+	if b.environment != nil {
+		oldDefault = b.environment.options.DefaultCertificate
+	}
 	options := s.Options
 	options.AnnotationPrefixes = slices.Clone(options.AnnotationPrefixes)
 	b.environment = &sources{
 		options: options, ownership: NewOwnership(s.Classes, options), policies: newPolicyReader(b.families, options.AnnotationPrefixes),
 		service: b.services.find, keyPair: b.keyPair, defaultPair: defaultPair,
+	}
+	if name, ok := splitName(oldDefault); ok {
+		b.forget(name)
 	}
 	return true
 }

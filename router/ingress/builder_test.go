@@ -72,13 +72,9 @@ func (w *world) edit(t dice) {
 		w.ingresses[name] = genIngress(t, name)
 	case 5:
 		delete(w.ingresses, name)
-	case 6: // a status write: another object, nothing else
+	case 6:
 		if i := w.ingresses[name]; i != nil {
-			next := i.DeepCopy()
-			next.ResourceVersion += "1"
-			next.Labels = map[string]string{"label": next.ResourceVersion}
-			next.Status.LoadBalancer.Ingress = []networkingv1.IngressLoadBalancerIngress{{IP: "192.0.2.1"}}
-			w.ingresses[name] = next
+			w.ingresses[name] = touch(t, i)
 		}
 	case 7, 8:
 		w.services[name] = genService(t, name)
@@ -91,6 +87,27 @@ func (w *world) edit(t dice) {
 	case 13:
 		w.editEnvironment(t)
 	}
+}
+
+// touch returns a copy of i that differs in one thing, which Build may not care about.
+func touch(t dice, i *networkingv1.Ingress) *networkingv1.Ingress {
+	next := i.DeepCopy()
+	switch t.below(6) {
+	case 0:
+		next.Status.LoadBalancer.Ingress = []networkingv1.IngressLoadBalancerIngress{{IP: "192.0.2.1"}}
+		next.ResourceVersion += "1"
+	case 1:
+		next.Labels = map[string]string{"label": "x"}
+	case 2:
+		next.CreationTimestamp = metav1.NewTime(time.Unix(int64(1+t.below(3)), 0))
+	case 3:
+		next.UID = types.UID(pick(t, "1", "2"))
+	case 4:
+		next.Spec.TLS = nil
+	case 5:
+		next.Spec.TLS = append(next.Spec.TLS, networkingv1.IngressTLS{Hosts: []string{pick(t, "www.example", "x.a.example", "*.example")}, SecretName: pick(t, "x", "y", "z")})
+	}
+	return next
 }
 
 // editEnvironment changes a class or an option.
@@ -210,6 +227,9 @@ func TestBuilderEqualsBuild(t *testing.T) {
 			last = table
 		}
 		clear(w.ingresses)
+		if builder.Build(w.snapshot(d)); builder.KeyPairs() > 1 {
+			rt.Fatalf("%d key pairs are kept, of which at most the default certificate is used", builder.KeyPairs())
+		}
 		clear(w.services)
 		clear(w.secrets)
 		clear(w.classes)

@@ -11,3 +11,6 @@ func (b *Builder) Remembers() int {
 
 // Interrupt leaves b as a Build that panicked does.
 func (b *Builder) Interrupt() { b.building = true }
+
+// KeyPairs returns how many parsed key pairs b holds.
+func (b *Builder) KeyPairs() int { return len(b.pairs) }
