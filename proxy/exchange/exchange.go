@@ -66,7 +66,7 @@ type Request struct {
 	Trailers Fields
 	// ExpectContinue says that the client waits for 100 before it sends the body.
 	ExpectContinue bool
-	// Upgrade is the accepted upgrade token in lower case, or empty.
+	// Upgrade is the accepted upgrade token as the client spelled it, or empty. Tokens are compared without regard to case.
 	Upgrade []byte
 	// Close says that the connection ends after this exchange (Connection: close, or HTTP/1.0 without keep-alive).
 	Close bool

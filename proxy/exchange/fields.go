@@ -110,6 +110,25 @@ func (f *Fields) Count(id ID) int {
 	return n
 }
 
+// ascii reports whether every value of a known name is ASCII.
+func (f *Fields) ascii(id ID) bool {
+	if !f.Has(id) {
+		return true
+	}
+	for i := range f.list {
+		e := &f.list[i]
+		if e.id != id || e.origin == removed {
+			continue
+		}
+		for _, c := range f.valueOf(e) {
+			if c >= 0x80 {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // Lookup returns the value of the first field with the given name in any case, known or not.
 func (f *Fields) Lookup(name string) ([]byte, bool) {
 	if id := IDOf(name); id != Unknown {
@@ -216,8 +235,7 @@ func (f *Fields) Size() int {
 
 // release drops references to the codec's buffer, and an arena that one request made large, before f is pooled.
 func (f *Fields) release() {
-	f.head = nil
-	f.list = f.list[:0]
+	f.Reset(nil)
 	if cap(f.extra) > maxPooledArena {
 		f.extra = nil
 	}

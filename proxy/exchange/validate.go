@@ -30,7 +30,7 @@ var (
 const maxConnectionTokens = 16
 
 // single are the fields that a request may have only once (Host, Content-Length and Transfer-Encoding are judged where they are read).
-var single = [...]ID{ContentType, Authorization, Expect, Upgrade, SecWebSocketKey, SecWebSocketVersion}
+var single = [...]ID{ContentType, Authorization, Expect, Upgrade, SecWebSocketKey, SecWebSocketVersion, Origin}
 
 // ascii are framing and routing fields, whose values must be ASCII.
 var ascii = [...]ID{Connection, Upgrade, Expect, TE, Trailer, KeepAlive}
@@ -49,7 +49,7 @@ func (x *Exchange) Validate() *Reject {
 		}
 	}
 	for _, id := range ascii {
-		if bytes.IndexFunc(r.Fields.Get(id), func(c rune) bool { return c >= 0x80 }) >= 0 {
+		if !r.Fields.ascii(id) {
 			return errNotASCII
 		}
 	}
@@ -276,7 +276,7 @@ func (r *Request) connection() *Reject {
 					upgrade = true
 				case protected(option):
 					return errNominated
-				default:
+				case !endsHere(option):
 					r.Fields.DelName(option)
 				}
 			}
@@ -313,10 +313,13 @@ func (r *Request) upgrade(asked bool) *Reject {
 	for token := range bytes.SplitSeq(r.Fields.Get(Upgrade), []byte{','}) {
 		token = bytes.Trim(token, " \t")
 		switch {
-		case len(token) == 0, EqualFold(token, "h2c"), len(token) >= 3 && EqualFold(token[:3], "tls"):
+		case len(token) == 0, EqualFold(token, "h2c"):
 			continue
 		}
 		name, version, slash := bytes.Cut(token, []byte{'/'})
+		if EqualFold(name, "tls") {
+			continue
+		}
 		if !isToken(name) || slash && !isToken(version) {
 			return errUpgradeToken
 		}
@@ -327,63 +330,4 @@ func (r *Request) upgrade(asked bool) *Reject {
 		return nil
 	}
 	return nil
-}
-
-// hopByHop are the fields that end at each hop.
-var hopByHop = [...]ID{
-	Connection, KeepAlive, ProxyConnection, ProxyAuthenticate, ProxyAuthorization, Trailer, TransferEncoding, Upgrade,
-	HTTP2Settings, TE,
-}
-
-func (r *Request) removeHopByHop() {
-	r.TrailersOK = hasMember(&r.Fields, TE, "trailers")
-	for _, id := range hopByHop {
-		r.Fields.Del(id)
-	}
-	r.Fields.Del(Expect)
-	r.Fields.Del(Proxy)
-	if r.TrailersOK {
-		r.Fields.SetString(TE, "trailers")
-	}
-}
-
-// hasMember reports whether a list field has exactly the given member.
-func hasMember(f *Fields, id ID, want string) bool {
-	if !f.Has(id) {
-		return false
-	}
-	for i := range f.Len() {
-		at, _, value, ok := f.At(i)
-		if !ok || at != id {
-			continue
-		}
-		for member := range bytes.SplitSeq(value, []byte{','}) {
-			if EqualFold(bytes.Trim(member, " \t"), want) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// RemoveHopByHop removes from a Pod's answer what ends at this hop. What its Connection field nominates goes too, but for
-// fields that carry framing or identity.
-func (r *Response) RemoveHopByHop() {
-	f := &r.Fields
-	if f.Has(Connection) {
-		for i := range f.Len() {
-			id, _, value, ok := f.At(i)
-			if !ok || id != Connection {
-				continue
-			}
-			for option := range bytes.SplitSeq(value, []byte{','}) {
-				if option = bytes.Trim(option, " \t"); len(option) > 0 && !protected(option) && IDOf(option) != SetCookie {
-					f.DelName(option)
-				}
-			}
-		}
-	}
-	for _, id := range hopByHop {
-		f.Del(id)
-	}
 }
