@@ -6,7 +6,10 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -141,18 +144,21 @@ func TestRESTMapperKnowsWhatIsRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for kind, resource := range map[string]string{
-		"Service": "services", "Endpoints": "endpoints", "Secret": "secrets", "ConfigMap": "configmaps", "Pod": "pods", "Node": "nodes",
+	for gvk, resource := range map[schema.GroupVersionKind]string{
+		corev1.SchemeGroupVersion.WithKind("Service"):            "services",
+		corev1.SchemeGroupVersion.WithKind("Endpoints"):          "endpoints",
+		corev1.SchemeGroupVersion.WithKind("Secret"):             "secrets",
+		corev1.SchemeGroupVersion.WithKind("ConfigMap"):          "configmaps",
+		corev1.SchemeGroupVersion.WithKind("Pod"):                "pods",
+		corev1.SchemeGroupVersion.WithKind("Node"):               "nodes",
+		networkingv1.SchemeGroupVersion.WithKind("Ingress"):      "ingresses",
+		networkingv1.SchemeGroupVersion.WithKind("IngressClass"): "ingressclasses",
+		discoveryv1.SchemeGroupVersion.WithKind("EndpointSlice"): "endpointslices",
+		eventsv1.SchemeGroupVersion.WithKind("Event"):            "events",
 	} {
-		mapping, err := m.RESTMapping(corev1.SchemeGroupVersion.WithKind(kind).GroupKind(), "v1")
+		mapping, err := m.RESTMapping(gvk.GroupKind(), gvk.Version)
 		if err != nil || mapping.Resource.Resource != resource {
-			t.Errorf("%s maps to %v, %v", kind, mapping, err)
-		}
-	}
-	for kind, resource := range map[string]string{"Ingress": "ingresses", "IngressClass": "ingressclasses"} {
-		mapping, err := m.RESTMapping(ingressGroupKind(kind), "v1")
-		if err != nil || mapping.Resource.Resource != resource {
-			t.Errorf("%s maps to %v, %v", kind, mapping, err)
+			t.Errorf("%s maps to %v, %v", gvk.Kind, mapping, err)
 		}
 	}
 }

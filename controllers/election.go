@@ -22,7 +22,7 @@ const defaultLeaseDuration = 15 * time.Second
 
 // leadership says whether this replica writes status and Events. It is safe for concurrent use.
 type leadership struct {
-	// changed is called after each change, from one goroutine at a time.
+	// changed is called after each change. It may be called twice with the same value.
 	changed func(leading bool)
 
 	mu   sync.Mutex
@@ -109,9 +109,15 @@ func (r *renewals) renewed(at time.Time, err error) {
 		}
 		return
 	}
-	r.leadership.mu.Lock()
-	defer r.leadership.mu.Unlock()
-	r.leadership.renewed = at
+	l := r.leadership
+	l.mu.Lock()
+	// This process stood still so long that it could not know whether it led, and led all the time.
+	awake := l.term != nil && l.term.Err() == nil && time.Since(l.renewed) >= l.lasts
+	l.renewed = at
+	l.mu.Unlock()
+	if awake {
+		l.changed(true)
+	}
 }
 
 // elector is the Runnable that holds or seeks the lease for as long as the manager runs. Unlike the manager's own election it goes on

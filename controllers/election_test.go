@@ -158,6 +158,24 @@ func TestElectionNeverTwo(t *testing.T) {
 	})
 }
 
+// TestElectionAfterStandstill lets the whole process stand still, as on a machine that sleeps.
+func TestElectionAfterStandstill(t *testing.T) {
+	var told []bool
+	l := &leadership{changed: func(leading bool) { told = append(told, leading) }, lasts: time.Minute}
+	l.begin(t.Context())
+	r := &renewals{leadership: l}
+	r.renewed(time.Now().Add(-time.Hour), nil)
+	if leads(l) {
+		t.Error("leads with a lease of an hour ago")
+	}
+	told = nil
+	r.renewed(time.Now(), nil)
+	r.renewed(time.Now(), nil)
+	if !leads(l) || len(told) != 1 || !told[0] {
+		t.Errorf("leads %t, told %v, want once that it leads", leads(l), told)
+	}
+}
+
 func TestElectionDisabled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		changes := make(chan bool, 1)

@@ -138,15 +138,11 @@ func (a *addresses) refresh(s router.Service) {
 	t := a.stripe(s)
 	t.order.Lock()
 	defer t.order.Unlock()
-	a.plane.SetAddresses(s, a.read(s))
-}
-
-// read returns the addresses of one Service as the mirror has them; nil if there is no such Service.
-func (a *addresses) read(s router.Service) map[string][]router.Address {
 	key := types.NamespacedName{Namespace: s.Namespace, Name: s.Name}
 	service := a.mirror.services.find(key)
 	if service == nil {
-		return nil
+		a.plane.SetAddresses(s, nil)
+		return
 	}
-	return a.resolve(service, a.mirror.endpoints.slicesOf(s), a.mirror.endpoints.core.find(key))
+	a.plane.SetAddresses(s, a.resolve(service, a.mirror.endpoints.slicesOf(s), a.mirror.endpoints.core.find(key)))
 }

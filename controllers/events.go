@@ -28,6 +28,8 @@ const (
 	eventSettle = 2 * time.Second
 	// eventRetry is the pause after a write that failed.
 	eventRetry = 5 * time.Second
+	// eventTimeout bounds one write.
+	eventTimeout = 10 * time.Second
 	// The rate of Events, and how many may come at once.
 	eventsPerSecond = 5
 	eventsBurst     = 50
@@ -167,6 +169,8 @@ func (e *events) report(ctx context.Context, p ingress.Problem, seen *seenProble
 	if !ok {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, eventTimeout)
+	defer cancel()
 	err := e.writer.Create(ctx, event)
 	switch {
 	case err == nil:

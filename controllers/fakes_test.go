@@ -244,8 +244,4 @@ func newClass(name, controller string) *networkingv1.IngressClass {
 	return &networkingv1.IngressClass{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: networkingv1.IngressClassSpec{Controller: controller}}
 }
 
-func ingressGroupKind(kind string) schema.GroupKind {
-	return schema.GroupKind{Group: networkingv1.GroupName, Kind: kind}
-}
-
 func typeName(o any) string { return fmt.Sprintf("%T", o) }

@@ -34,10 +34,11 @@ func TestLinksSettle(t *testing.T) {
 
 		// At the start nothing has come back: failures delay nothing, and recovery is no return.
 		a.failed(ctx)
+		b.failed(ctx)
+		a.works()
 		if d := settleTime(t, l); d != 0 {
 			t.Errorf("waited %v before the first outage", d)
 		}
-		a.works()
 		b.works()
 
 		// One watch that fails alone delays nothing.

@@ -48,7 +48,7 @@ type Observer struct {
 	OnLeading func(leading bool)
 }
 
-// Options are the operator's settings. The zero value watches every namespace and writes neither status nor lease.
+// Options are the operator's settings. The zero value watches every namespace, has no election and writes no status.
 type Options struct {
 	// Namespaces restricts every namespaced watch; empty means all. With it, a replica that may not list IngressClasses
 	// goes on without them: Ingresses of the class name Ingress.IngressClass are taken then, whatever an IngressClass says.
@@ -94,7 +94,7 @@ type NodeAddresses struct {
 type ElectionOptions struct {
 	// Disabled makes this replica the leader without a lease: right for a single replica only.
 	Disabled bool
-	// Namespace and ID name the Lease (coordination.k8s.io/v1).
+	// Namespace and ID name the Lease (coordination.k8s.io/v1). Without an ID the election is disabled.
 	Namespace, ID string
 	// Identity is this replica; empty means the host name with a random suffix.
 	Identity string

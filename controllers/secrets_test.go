@@ -163,6 +163,12 @@ func TestSecretOfAnotherTypeIsFetched(t *testing.T) {
 		f.secrets.otherChanged(metadata("o", "3"), nil)
 		f.arrives(t, tlsSecret("o", "4", "O4"))
 		wantSecrets(t, f.collected(t, time.Second), "o=O4")
+
+		// And back.
+		f.api.change(func() { f.api.secrets[named("ns", "o")] = tlsSecret("o", "5", "O5") })
+		f.secrets.tlsChanged(tlsSecret("o", "4"), nil)
+		f.secrets.otherChanged(nil, metadata("o", "5"))
+		wantSecrets(t, f.collected(t, time.Second), "o=O5")
 	})
 }
 
@@ -262,6 +268,25 @@ func TestSecretIsNotWantedAnyMoreWhileItIsFetched(t *testing.T) {
 		defer f.secrets.mu.Unlock()
 		if len(f.secrets.held) != 0 || len(f.secrets.fetching) != 0 {
 			t.Errorf("held %v, fetching %v", f.secrets.held, f.secrets.fetching)
+		}
+	})
+}
+
+func TestWatchOvertakesFetch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, newTable)
+		f.workers(t)
+		f.api.delay = time.Second
+		f.api.secrets[named("ns", "a")] = tlsSecret("a", "1", "A1")
+		f.arrives(t, tlsSecret("a", "1", "A1"))
+		f.mirror.ingressChanged(nil, newIngress("i", "a"))
+		wantSecrets(t, f.collected(t, laterSecretBudget))
+		// While the old version is on its way from the API server, the watch brings the new one.
+		f.arrives(t, tlsSecret("a", "2", "A2"))
+		time.Sleep(2 * time.Second)
+		wantSecrets(t, f.collected(t, laterSecretBudget), "a=A2")
+		if n := f.api.count(); n != 1 {
+			t.Errorf("%d fetches, want one", n)
 		}
 	})
 }

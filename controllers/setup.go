@@ -14,7 +14,6 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
-	"podlane.dev/podlane/router"
 	"podlane.dev/podlane/router/ingress"
 )
 
@@ -223,9 +222,4 @@ func (c *Controllers) LastSync() time.Time {
 func (c *Controllers) Leading() bool {
 	_, leading := c.leaders.current()
 	return leading
-}
-
-// Addresses returns the addresses of a Service as the mirror has them at this moment, by port name, for debugging and explaining.
-func (c *Controllers) Addresses(s router.Service) map[string][]router.Address {
-	return c.addresses.read(s)
 }

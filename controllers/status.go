@@ -25,6 +25,8 @@ const (
 	// statusPatience is how long a status that somebody else overwrites with something else is left alone: two controllers that
 	// both think an Ingress theirs must not write in circles.
 	statusPatience = 10 * time.Second
+	// statusTimeout bounds one write.
+	statusTimeout = 10 * time.Second
 	// statusManager is the field manager of our writes.
 	statusManager = "podlane-status"
 )
@@ -139,6 +141,8 @@ func (s *status) write(ctx context.Context, i *networkingv1.Ingress, addresses [
 	if err != nil {
 		return fmt.Errorf("status of Ingress %s/%s: %w", i.Namespace, i.Name, err)
 	}
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
 	// The client fills the object that it is given with the answer.
 	answer := &networkingv1.Ingress{}
 	answer.Namespace, answer.Name = i.Namespace, i.Name

@@ -167,7 +167,8 @@ func TestStatusIsWrittenOnce(t *testing.T) {
 		s.reconcile(t, "i")
 		s.wantPatches(t, `i {"status":{"loadBalancer":{"ingress":[{"ip":"192.0.2.1"}]}}}`)
 
-		// The mirror has not seen the write yet.
+		// The mirror has not seen the write yet, for however long.
+		time.Sleep(time.Hour)
 		s.reconcile(t, "i")
 		s.wantPatches(t)
 		if got := s.see(t, "i"); text(got.Status.LoadBalancer.Ingress) != "192.0.2.1" {

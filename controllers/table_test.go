@@ -43,6 +43,10 @@ func TestPublishOrder(t *testing.T) {
 		}
 		f.reconcile(t)
 		wantCalls(t, f.plane)
+		f.mirror.sliceChanged(nil, newSlice("a-2", "a", 1))
+		if len(f.addresses.feed.waiting) != 1 {
+			t.Error("endpoint changes after the first table are not followed")
+		}
 		time.Sleep(time.Second)
 		f.wake()
 		time.Sleep(7 * time.Millisecond)

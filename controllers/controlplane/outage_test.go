@@ -1,0 +1,68 @@
+package controlplane
+
+import (
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"podlane.dev/podlane/test/cluster"
+)
+
+// loseAndFind makes the API server go and come back, and expects a replica that keeps all it has and follows afterwards.
+func loseAndFind(t *testing.T, c *cluster.Cluster, outage func(r *replica)) {
+	t.Helper()
+	ns := c.Namespace(t).Name
+	create(t, c, ns, newService("web"), newSlice("web", 0, 5), newIngress("web", "web.example", "web"))
+	o := lead(ns, "only")
+	r := run(t, c.RESTConfig(), o)
+	waitFor(t, "the leader", r.Leading)
+	generation := r.Generation()
+	outage(r)
+	if err := r.Ready(); err != nil {
+		t.Errorf("not ready after the outage: %v", err)
+	}
+	waitFor(t, "contact", func() bool { return time.Since(r.LastSync()) < time.Second })
+	time.Sleep(2 * time.Second)
+	if n := r.plane.losses(); n != 0 {
+		t.Errorf("%d routes and addresses flapped", n)
+	}
+	if g := r.Generation(); g != generation {
+		t.Errorf("generation %d after an outage in which nothing changed, was %d", g, generation)
+	}
+	start := time.Now()
+	create(t, c, ns, newIngress("after", "after.example", "web"))
+	waitFor(t, "a change after the outage", func() bool { return r.plane.has("after.example") })
+	must(t)(c.Client.DiscoveryV1().EndpointSlices(ns).Update(t.Context(), newSlice("web", 0, 7), metav1.UpdateOptions{}))
+	waitFor(t, "endpoints after the outage", func() bool { return len(r.plane.addresses(ns, "web")) == 7 })
+	t.Logf("changes after the outage are live after %v", time.Since(start).Round(time.Millisecond))
+	waitFor(t, "a leader after the outage", r.Leading)
+	if n := r.plane.losses(); n != 0 {
+		t.Errorf("%d routes and addresses flapped", n)
+	}
+}
+
+func TestAPIServerHangs(t *testing.T) {
+	c := cluster.New(t, cluster.Options{APIServerOnly: true})
+	loseAndFind(t, c, func(*replica) {
+		if err := c.PauseAPIServer(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(8 * time.Second)
+		if err := c.ResumeAPIServer(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestAPIServerRestarts(t *testing.T) {
+	c := cluster.New(t, cluster.Options{APIServerOnly: true})
+	loseAndFind(t, c, func(r *replica) {
+		back := make(chan error, 1)
+		go func() { back <- c.RestartAPIServer(t.Context(), 8*time.Second) }()
+		waitFor(t, "LastSync to stand still", func() bool { return time.Since(r.LastSync()) > time.Second })
+		if err := <-back; err != nil {
+			t.Fatal(err)
+		}
+	})
+}
