@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/netip"
 	"time"
+
+	"podlane.dev/podlane/proxy/upstream/dns"
 )
 
 // The defaults of Options.
@@ -102,6 +104,12 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Dial == nil {
 		o.Dial = dialTCP
+	}
+	if o.External.Resolver == nil {
+		o.External.Resolver = new(dns.Resolver)
+	}
+	if o.External.Own == nil {
+		o.External.Own = interfaceAddresses
 	}
 	return o
 }

@@ -18,8 +18,8 @@ type Pool struct {
 	members atomic.Pointer[members]
 	health  poolHealth
 
-	mu       sync.Mutex // everything below; never taken by a request that finds an Endpoint and a connection
-	given    []router.Address
+	mu       sync.Mutex             // everything below; never taken by a request that finds an Endpoint and a connection
+	given    []router.Address       // what SetAddresses said; not in force while external is set
 	known    map[identity]*Endpoint // listed or draining
 	views    map[ViewSpec]*View
 	retired  uint64 // picks of released views
@@ -56,11 +56,12 @@ func (p *Pool) set(addrs []router.Address) {
 		return
 	}
 	p.given = append([]router.Address{}, addrs...)
-	surplus := p.change(p.given)
-	p.mu.Unlock()
-	for _, c := range surplus {
-		_ = c.Close()
+	var surplus []*Conn
+	if p.external == nil {
+		surplus = p.change(p.given)
 	}
+	p.mu.Unlock()
+	closeAll(surplus)
 }
 
 // change swaps the members and returns the idle connections to close. The caller holds mu.

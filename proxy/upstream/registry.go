@@ -98,9 +98,6 @@ func (r *Registry) Ensure(p router.ServicePort) (pool *Pool, added bool) {
 // idle connections are closed before SetAddresses returns, their busy ones when their request ends.
 func (r *Registry) SetAddresses(s router.Service, byPort map[string][]router.Address) {
 	for _, p := range r.poolsOf(s) {
-		if p.isExternal() {
-			continue
-		}
 		p.set(byPort[p.port.Port])
 	}
 }
@@ -167,9 +164,7 @@ func (r *Registry) drop(p *Pool, now int64) (left int64) {
 	surplus := p.shut()
 	p.mu.Unlock()
 	r.mu.Unlock()
-	for _, c := range surplus {
-		_ = c.Close()
-	}
+	closeAll(surplus)
 	return 0
 }
 
@@ -207,9 +202,7 @@ func (r *Registry) Close() {
 	}
 	clear(r.services)
 	r.mu.Unlock()
-	for _, c := range surplus {
-		_ = c.Close()
-	}
+	closeAll(surplus)
 	r.stop()
 	r.tasks.Wait()
 }
