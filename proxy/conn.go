@@ -31,6 +31,7 @@ type conn struct {
 	bodyRead     atomic.Bool // the upload has pulled the whole request body
 	body         limitedBody // wraps request bodies of unknown length
 	served       int
+	session      session // of the present request
 }
 
 func (e *Engine) newConn(nc net.Conn) *conn {
@@ -108,10 +109,11 @@ func (c *conn) exchange() bool {
 	x := exchange.New()
 	x.Timing.Start = time.Now()
 	x.Client = c.client
-	s := session{c: c, e: e, x: x}
+	s := &c.session
+	*s = session{c: c, e: e, x: x}
 	err := c.srv.ReadRequest(x)
 	if m := c.enter(working, 0); m != unmarked || err != nil {
-		again := c.unreadable(&s, m, err)
+		again := c.unreadable(s, m, err)
 		x.Release()
 		return again
 	}

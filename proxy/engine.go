@@ -122,7 +122,6 @@ func New(o Options) *Engine {
 	if o.MaxRequests == 0 {
 		o.MaxRequests = 10_000
 	}
-	o.Upstream.Observer = watchUpstream(o.Upstream.Observer, o.Metrics)
 	e := &Engine{
 		opts:      o,
 		limits:    o.Limits,

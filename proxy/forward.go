@@ -118,7 +118,6 @@ func (s *session) attempt(l *lane) (*podConn, failure) {
 				continue
 			}
 			ep.Failed(kind)
-			s.e.tally.unconnected(kind)
 			last = connectFailure(kind)
 			if kind != upstream.Limited {
 				connects++

@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"time"
+
 	"podlane.dev/podlane/proxy/filters"
 	"podlane.dev/podlane/proxy/observe"
 	"podlane.dev/podlane/proxy/upstream"
@@ -14,7 +16,9 @@ type chain struct {
 	lanes   []lane
 	total   int // sum of the lanes' weights
 	metrics *observe.RouteMetrics
-	retired bool // read and written by Publish only
+	// resolved are closed when the names of ExternalName Services have been looked up once.
+	resolved []<-chan struct{}
+	retired  bool // read and written by Publish only
 }
 
 // lane is one Backend of a chain.
@@ -44,14 +48,34 @@ func (e *Engine) Prepare(t *router.Table) []router.Service {
 func (e *Engine) Publish(t *router.Table) {
 	before := e.live.Load()
 	old := before.table
+	late := make(chan struct{})
+	names := time.AfterFunc(nameWait, func() { close(late) })
+	defer names.Stop()
 	for r := range t.RoutesNotIn(old) {
 		// A route may come back after it was retired: the Builder remembers what it compiled.
 		if c, ok := r.Attachment().(*chain); !ok || c.retired {
-			r.Attach(e.compile(r))
+			c = e.compile(r)
+			r.Attach(c)
+			c.awaitNames(late)
 		}
 	}
 	e.live.Store(&live{table: t, generation: before.generation + 1})
 	e.retire(old, t)
+}
+
+// nameWait is how long one Publish may wait for the first addresses of new ExternalName Services.
+const nameWait = 200 * time.Millisecond
+
+// awaitNames waits until the names of c's Backends have been looked up once, so that a new route does not begin with 503, or until
+// late is closed.
+func (c *chain) awaitNames(late <-chan struct{}) {
+	for _, first := range c.resolved {
+		select {
+		case <-first:
+		case <-late:
+		}
+	}
+	c.resolved = nil
 }
 
 // compile resolves what requests on r will need.
@@ -64,6 +88,7 @@ func (e *Engine) compile(r *router.Route) *chain {
 		if b.Unavailable == router.Available {
 			l.pool, _ = e.registry.Ensure(b.Service)
 			l.view = l.pool.View(viewOf(b))
+			c.resolved = append(c.resolved, e.registry.SetExternalName(b.Service, b.ExternalName, b.ExternalPort))
 		}
 		if i == 0 {
 			service = b.Service.Service()

@@ -5,7 +5,7 @@ import (
 	"podlane.dev/podlane/proxy/http1"
 )
 
-// session takes one request from its validation to the end of its answer. It lives on the stack of the connection's goroutine.
+// session takes one request from its validation to the end of its answer. It belongs to the connection's goroutine.
 type session struct {
 	c     *conn
 	e     *Engine

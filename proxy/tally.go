@@ -1,11 +1,8 @@
 package proxy
 
 import (
-	"time"
-
 	"podlane.dev/podlane/proxy/exchange"
 	"podlane.dev/podlane/proxy/observe"
-	"podlane.dev/podlane/proxy/upstream"
 )
 
 // counter is a counter that was resolved when the engine was made.
@@ -16,7 +13,6 @@ type tally struct {
 	accepted, panics counter
 	open             interface{ Add(float64) }
 	rejected         map[exchange.Why]counter
-	connectFailed    map[upstream.Failure]counter
 }
 
 type deaf struct{}
@@ -46,12 +42,6 @@ func newTally(m *observe.Metrics) tally {
 	for _, why := range localReasons {
 		t.rejected[why] = m.Rejected(string(why))
 	}
-	t.connectFailed = map[upstream.Failure]counter{}
-	for _, f := range []upstream.Failure{
-		upstream.Refused, upstream.Timeout, upstream.Unreachable, upstream.Reset, upstream.Local, upstream.Gone, upstream.Limited,
-	} {
-		t.connectFailed[f] = m.ConnectFailed(f.String())
-	}
 	return t
 }
 
@@ -63,31 +53,4 @@ func (t *tally) local(why exchange.Why) {
 	if c, ok := t.rejected[why]; ok {
 		c.Inc()
 	}
-}
-
-func (t *tally) unconnected(f upstream.Failure) {
-	if c, ok := t.connectFailed[f]; ok {
-		c.Inc()
-	}
-}
-
-// watchUpstream adds the engine's counters to an Observer.
-func watchUpstream(o upstream.Observer, m *observe.Metrics) upstream.Observer {
-	if m == nil {
-		return o
-	}
-	if o.OnConnect == nil {
-		o.OnConnect = func(_ *upstream.Endpoint, _ time.Duration, err error) {
-			if err == nil {
-				m.UpstreamConnects.Inc()
-			}
-		}
-	}
-	if o.OnReuse == nil {
-		o.OnReuse = func(*upstream.Endpoint) { m.UpstreamReuses.Inc() }
-	}
-	if o.OnEject == nil {
-		o.OnEject = func(*upstream.Endpoint, upstream.Failure) { m.UpstreamEjections.Inc() }
-	}
-	return o
 }

@@ -33,6 +33,7 @@ type body struct {
 	// trailers receives the trailer section of a chunked body.
 	trailers     *exchange.Fields
 	trailerBytes int
+	trailerCount int
 }
 
 type chunkPhase uint8
@@ -194,7 +195,7 @@ func (b *body) nextChunk() ([]byte, error) {
 				return nil, io.EOF
 			}
 			if err := b.trailer(line); err != nil {
-				return nil, err
+				return nil, chunkError(bareCR(line, err))
 			}
 		}
 	}
@@ -237,7 +238,7 @@ func (b *body) sizeLine(line []byte) error {
 		size = size<<4 | uint64(unhex(line[n]))
 		n++
 	}
-	if n == 0 || size > 1<<63-1 || !isChunkExt(line[n:]) {
+	if n == 0 || size > 1<<63-1 || len(line)-n > maxChunkExt || !isChunkExt(line[n:]) {
 		return errChunk
 	}
 	// Honest senders put at least as much data as framing on the wire; net/http's rule and numbers (CVE-2023-39326).
@@ -322,21 +323,16 @@ func quotedLen(b []byte) int {
 // trailer parses one trailer field by the rules of header fields and keeps it unless it is forbidden there.
 func (b *body) trailer(line []byte) error {
 	b.trailerBytes += len(line) + 2
+	b.trailerCount++
 	n := tokenLen(line)
-	if b.trailerBytes > maxTrailer || n == 0 || n > maxName || n == len(line) || line[n] != ':' {
+	if b.trailerBytes > maxTrailer || b.trailerCount > maxTrailers || n == 0 || n > maxName || n == len(line) || line[n] != ':' {
 		return errTrailer
 	}
 	from, to := valueSpan(line, n+1)
 	if !all(line[from:to], fieldVchar) {
 		return errTrailer
 	}
-	if b.trailers == nil {
-		return nil
-	}
-	if b.trailers.Len() == maxTrailers {
-		return errTrailer
-	}
-	if !forbiddenTrailer(line[:n]) {
+	if b.trailers != nil && !forbiddenTrailer(line[:n]) {
 		b.trailers.Add(string(line[:n]), line[from:to])
 	}
 	return nil

@@ -15,37 +15,50 @@ type lines struct {
 }
 
 // next returns the next complete line of buf without its CRLF. more is true where its end has not arrived. A line whose content
-// is longer than limit is tooLong.
+// is longer than limit is tooLong, and so is any where limit is negative. A CR inside a complete line is left to the caller (see bareCR).
 func (l *lines) next(buf []byte, limit int, tooLong *exchange.Reject) (line []byte, more bool, err error) {
+	if limit < 0 {
+		return nil, false, tooLong
+	}
 	i := bytes.IndexByte(buf[l.scan:], '\n')
 	if i < 0 {
 		l.scan = len(buf)
-		return nil, true, l.judge(buf[l.start:], limit, tooLong)
+		return nil, true, judge(buf[l.start:], limit, tooLong)
 	}
 	end := l.scan + i
-	if end-1-l.start > limit {
-		return nil, false, l.judge(buf[l.start:end+1], limit, tooLong)
+	content := end
+	if end > l.start && buf[end-1] == '\r' {
+		content--
 	}
-	if end == l.start || buf[end-1] != '\r' {
+	if content-l.start > limit {
+		return nil, false, judge(buf[l.start:end+1], limit, tooLong)
+	}
+	if content == end {
 		return nil, false, errLineEnding
 	}
-	line = buf[l.start : end-1]
+	line = buf[l.start:content]
 	l.start, l.scan = end+1, end+1
 	return line, false, nil
 }
 
-// judge refuses the beginning of a line that can not become a good one: a CR that no LF follows, or more than limit bytes. Only
-// the first limit bytes and a line end count, so that what comes later can not change the verdict.
-func (l *lines) judge(part []byte, limit int, tooLong *exchange.Reject) error {
-	window := part[:min(len(part), limit+2)]
-	if cr := bytes.IndexByte(window, '\r'); cr >= 0 && cr+1 < len(window) && window[cr+1] != '\n' {
+// judge refuses the beginning of a line that can not become a good one: a CR that no LF follows, or more than limit bytes of content.
+// The first limit+1 bytes decide, with one more where the last of them is a CR, so that what comes later can not change the verdict.
+func judge(part []byte, limit int, tooLong *exchange.Reject) error {
+	window := part[:min(len(part), limit+1)]
+	if cr := bytes.IndexByte(window, '\r'); cr >= 0 && cr+1 < len(part) && part[cr+1] != '\n' {
 		return errLineEnding
 	}
-	if lf := bytes.IndexByte(window, '\n'); lf == 0 || lf > 0 && window[lf-1] != '\r' {
-		return errLineEnding
-	}
-	if len(part) > limit+1 || len(part) == limit+1 && part[limit] != '\r' {
+	if len(part) > limit && part[limit] != '\r' {
 		return tooLong
 	}
 	return nil
+}
+
+// bareCR returns what is wrong with a complete line that was refused for why: a CR inside it, where there is one, because that is what
+// judge says when the line arrives in pieces. No rule accepts a CR, so only refused lines need be looked at.
+func bareCR(line []byte, why error) error {
+	if bytes.IndexByte(line, '\r') >= 0 {
+		return errLineEnding
+	}
+	return why
 }

@@ -38,7 +38,7 @@ func (p *requestParser) advance(buf []byte, req *exchange.Request, lim *Limits) 
 			return false, err
 		}
 		if err := p.requestLine(at, line, req); err != nil {
-			return false, err
+			return false, bareCR(line, err)
 		}
 		p.inHead = true
 	}
@@ -53,11 +53,8 @@ func (p *requestParser) advance(buf []byte, req *exchange.Request, lim *Limits) 
 			return true, p.frame(req)
 		}
 		p.used += len(line) + 2
-		if p.count++; p.count > lim.Fields {
-			return false, errHeaderCount
-		}
-		if err := p.field(buf, at, line, req, lim); err != nil {
-			return false, err
+		if err := p.field(at, line, req, lim); err != nil {
+			return false, bareCR(line, err)
 		}
 	}
 }
@@ -134,8 +131,11 @@ func parseVersion(v []byte) (exchange.Version, error) {
 
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 
-// field parses one field line that starts at offset at of buf.
-func (p *requestParser) field(buf []byte, at int, line []byte, req *exchange.Request, lim *Limits) error {
+// field parses one field line that starts at offset at of the buffer.
+func (p *requestParser) field(at int, line []byte, req *exchange.Request, lim *Limits) error {
+	if p.count++; p.count > lim.Fields {
+		return errHeaderCount
+	}
 	if line[0] == ' ' || line[0] == '\t' {
 		return errFold
 	}

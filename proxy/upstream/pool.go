@@ -24,7 +24,8 @@ type Pool struct {
 	views    map[ViewSpec]*View
 	retired  uint64 // picks of released views
 	unusedAt int64  // when the last table that used the Pool was replaced; 0 while one does
-	swept    bool
+	dropping bool   // the sweeper visits the Pool
+	swept    bool   // the Pool is no longer the Registry's
 	external *external
 }
 

@@ -135,7 +135,10 @@ func (r *Registry) Sweep(keep func(router.ServicePort) bool) {
 				p.unusedAt = 0
 			case p.unusedAt == 0:
 				p.unusedAt = now
-				r.sweeper.dropLater(p)
+				if !p.dropping {
+					p.dropping = true
+					r.sweeper.dropLater(p)
+				}
 			}
 			p.mu.Unlock()
 		}
@@ -147,6 +150,7 @@ func (r *Registry) drop(p *Pool, now int64) (left int64) {
 	r.mu.Lock()
 	p.mu.Lock()
 	if p.swept || p.unusedAt == 0 {
+		p.dropping = false
 		p.mu.Unlock()
 		r.mu.Unlock()
 		return 0

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -85,8 +86,7 @@ func (s *sweeper) run() {
 // sweep visits everything once and returns how long the sweeper may sleep.
 func (s *sweeper) sweep() time.Duration {
 	s.mu.Lock()
-	endpoints, pools := s.endpoints, s.pools
-	s.endpoints, s.pools = nil, nil
+	endpoints, pools := slices.Clone(s.endpoints), slices.Clone(s.pools)
 	s.mu.Unlock()
 
 	now := s.registry.now()
@@ -106,10 +106,14 @@ func (s *sweeper) sweep() time.Duration {
 			sleep = min(sleep, time.Duration(left))
 		}
 	}
+	// What was listed meanwhile comes after what was visited. It has not been left out for a moment: Shrink needs all.
 	s.mu.Lock()
-	s.endpoints = append(s.endpoints, stay...)
-	s.pools = append(s.pools, wait...)
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	s.endpoints = append(stay, s.endpoints[len(endpoints):]...)
+	s.pools = append(wait, s.pools[len(pools):]...)
+	if len(s.endpoints) > len(stay) || len(s.pools) > len(wait) {
+		sleep = min(sleep, interval)
+	}
 	return max(sleep, time.Millisecond)
 }
 
@@ -187,7 +191,7 @@ func (i *idle) due(now, idleTimeout int64) int64 {
 // shrink closes up to n idle connections.
 func (s *sweeper) shrink(n int) int {
 	s.mu.Lock()
-	endpoints := append([]*Endpoint(nil), s.endpoints...)
+	endpoints := slices.Clone(s.endpoints)
 	s.mu.Unlock()
 	closed := 0
 	for _, e := range endpoints {
@@ -207,7 +211,7 @@ func (i *idle) takeOldest(n int) []*Conn {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	n = min(n, len(i.stack))
-	taken := append([]*Conn(nil), i.stack[:n]...)
+	taken := slices.Clone(i.stack[:n])
 	rest := copy(i.stack, i.stack[n:])
 	clear(i.stack[rest:])
 	i.stack = i.stack[:rest]
