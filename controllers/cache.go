@@ -140,7 +140,7 @@ func trim(o any) (any, error) {
 	if m.GetManagedFields() != nil {
 		m.SetManagedFields(nil)
 	}
-	if _, ok := m.GetAnnotations()[corev1.LastAppliedConfigAnnotation]; ok {
+	if _, ok := m.GetAnnotations()[corev1.LastAppliedConfigAnnotation]; ok { //nolint:staticcheck // S1033: deleting what is not there is a write, too
 		delete(m.GetAnnotations(), corev1.LastAppliedConfigAnnotation)
 	}
 	return o, nil

@@ -84,19 +84,19 @@ func (e *events) Start(ctx context.Context) error {
 		return nil
 	case <-e.first:
 	}
-	var term context.Context
+	var last context.Context
 	for {
-		present, leading := e.leadership.current()
-		if leading && present != term {
+		term, leading := e.leadership.current()
+		if leading && term != last {
 			// A new term: what the last one wrote counts for nothing, the API server knows it.
 			e.seen = map[ingress.Problem]*seenProblem{}
 			e.follow(inheritedProblems)
 		}
-		term = present
+		last = term //nolint:fatcontext // it is only compared
 		var again <-chan time.Time
 		if leading {
 			e.follow(newProblems)
-			if next := e.write(present); next > 0 {
+			if next := e.write(term); next > 0 {
 				again = time.After(next)
 			}
 		}
@@ -253,7 +253,7 @@ func apiVersions() map[string]string {
 func eventName(p ingress.Problem) string {
 	h := sha256.New()
 	for _, s := range []string{p.Object.Kind, p.Object.Namespace, p.Object.Name, p.Object.UID, p.Field, string(p.Reason), string(p.Effect), p.Message} {
-		fmt.Fprintf(h, "%d:%s", len(s), s) //nolint:errcheck // a hash never fails
+		fmt.Fprintf(h, "%d:%s", len(s), s)
 	}
 	name := strings.TrimRight(clip(p.Object.Name, 230), "-.")
 	return name + "." + hex.EncodeToString(h.Sum(nil)[:8])

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
-	"github.com/go-logr/logr/testr"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -130,11 +129,11 @@ func (r *recorder) observer() Observer {
 }
 
 // newFixture wires a publisher as SetupWithManager does, with a mirror that is complete.
-func newFixture(t *testing.T, build BuildFunc) *fixture {
+func newFixture(t testing.TB, build BuildFunc) *fixture {
 	t.Helper()
 	f := &fixture{plane: &plane{}, api: &secretAPI{secrets: map[types.NamespacedName]*corev1.Secret{}}, events: &recorder{}}
 	m := newMirror(Options{Ingress: ingress.Options{EveryClass: true}, Observer: f.events.observer()})
-	m.log = testr.New(t)
+	m.log = logr.Discard()
 	m.secrets = newSecrets(m.log, f.api)
 	m.secrets.changed = m.tableChanged
 	m.secrets.queue = workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[types.NamespacedName](time.Second, time.Minute))

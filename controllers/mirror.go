@@ -92,7 +92,7 @@ func (m *mirror) Start(ctx context.Context) error {
 		return err
 	}
 	if err := m.await(ctx, watches, "Ingress", "IngressClass"); err != nil {
-		return nil //nolint:nilerr // ctx ended: an orderly stop
+		return nil // ctx ended: an orderly stop
 	}
 	m.referring.Store(true)
 	m.referAll()
@@ -102,7 +102,7 @@ func (m *mirror) Start(ctx context.Context) error {
 	}
 	defer stopped()
 	if err := m.await(ctx, watches); err != nil {
-		return nil //nolint:nilerr // as above
+		return nil
 	}
 	m.complete.Store(true)
 	m.tableChanged()

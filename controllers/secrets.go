@@ -219,8 +219,8 @@ func (s *secrets) look() ([]*corev1.Secret, []*attempt) {
 	s.found, s.stale = nil, false
 	var attempts []*attempt
 	for key := range s.wanted {
-		version, tls := s.version(key)
-		if version == "" {
+		now := s.known(key)
+		if now.version == "" {
 			delete(s.held, key)
 			continue
 		}
@@ -228,7 +228,7 @@ func (s *secrets) look() ([]*corev1.Secret, []*attempt) {
 		if held.secret != nil {
 			s.found = append(s.found, held.secret)
 		}
-		if ok && held.current(version, tls) {
+		if ok && held.current(now) {
 			continue
 		}
 		s.stale = true
@@ -252,23 +252,29 @@ func (s *secrets) leave(attempts []*attempt) {
 	}
 }
 
-// version returns the resourceVersion of a Secret as the mirror knows it, "" if it does not exist, and whether it is of the type whose data is watched.
-func (s *secrets) version(key types.NamespacedName) (version string, tls bool) {
-	if o := s.tls.find(key); o != nil {
-		return o.ResourceVersion, true
-	}
-	if o := s.other.find(key); o != nil {
-		return o.ResourceVersion, false
-	}
-	return "", false
+// knownSecret is what the watches know of a Secret.
+type knownSecret struct {
+	version string // its resourceVersion, "" if it does not exist
+	// withData says that it is of the type whose data is watched.
+	withData bool
 }
 
-// current reports whether h is not older than the version that the mirror has.
-func (h heldSecret) current(version string, tls bool) bool {
-	if h.watched && tls {
+func (s *secrets) known(key types.NamespacedName) knownSecret {
+	if o := s.tls.find(key); o != nil {
+		return knownSecret{version: o.ResourceVersion, withData: true}
+	}
+	if o := s.other.find(key); o != nil {
+		return knownSecret{version: o.ResourceVersion}
+	}
+	return knownSecret{}
+}
+
+// current reports whether h is not older than what the watches know.
+func (h heldSecret) current(k knownSecret) bool {
+	if h.watched && k.withData {
 		return true
 	}
-	return h.version == version || h.secret != nil && h.secret.ResourceVersion == version
+	return h.version == k.version || h.secret != nil && h.secret.ResourceVersion == k.version
 }
 
 // fetchLoop is one worker: it fetches what is queued until the queue is shut down.
@@ -287,7 +293,7 @@ func (s *secrets) fetchLoop(ctx context.Context) {
 // the one that succeeds.
 func (s *secrets) fetch(ctx context.Context, key types.NamespacedName) {
 	s.mu.Lock()
-	version, _ := s.version(key)
+	version := s.known(key).version
 	_, wanted := s.wanted[key]
 	s.mu.Unlock()
 	if !wanted || version == "" {

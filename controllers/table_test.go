@@ -3,11 +3,14 @@ package controllers
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	networkingv1 "k8s.io/api/networking/v1"
 
 	"podlane.dev/podlane/router"
 	"podlane.dev/podlane/router/ingress"
@@ -217,6 +220,48 @@ func TestProblemsAreToldWhenTheyDiffer(t *testing.T) {
 			t.Errorf("told %v (%d changes), want %v", f.events.problems, changes, want)
 		}
 	})
+}
+
+// BenchmarkOneIngressOf10000 is one changed Ingress among 10,000, half of them with a certificate, from its event to Publish.
+func BenchmarkOneIngressOf10000(b *testing.B) {
+	f := newFixture(b, ingress.NewBuilder(nil).Build)
+	f.plane = nil
+	f.publisher.plane, f.addresses.plane = nowhere{}, nowhere{}
+	const n = 10_000
+	old := make([]*networkingv1.Ingress, n)
+	for i := range n {
+		old[i] = newIngress(fmt.Sprint("i", i))
+		if i%2 == 0 {
+			old[i].Spec.TLS = []networkingv1.IngressTLS{{Hosts: []string{fmt.Sprintf("h%d.example", i)}, SecretName: fmt.Sprint("s", i)}}
+		}
+		pathType := networkingv1.PathTypePrefix
+		old[i].Spec.Rules = []networkingv1.IngressRule{{Host: fmt.Sprintf("h%d.example", i), IngressRuleValue: networkingv1.IngressRuleValue{
+			HTTP: &networkingv1.HTTPIngressRuleValue{Paths: []networkingv1.HTTPIngressPath{{Path: "/", PathType: &pathType, Backend: networkingv1.IngressBackend{
+				Service: &networkingv1.IngressServiceBackend{Name: fmt.Sprint("s", i), Port: networkingv1.ServiceBackendPort{Number: 80}},
+			}}}},
+		}}}
+		f.mirror.serviceChanged(nil, newService(fmt.Sprint("s", i)))
+		f.mirror.ingressChanged(nil, old[i])
+	}
+	ctx := b.Context()
+	if err := f.publish(ctx, time.Now()); err != nil {
+		b.Fatal(err)
+	}
+	i := 0
+	for b.Loop() {
+		current := old[i%n].DeepCopy()
+		current.Generation++
+		current.Spec.Rules[0].HTTP.Paths[0].Path += "a"
+		f.mirror.ingressChanged(old[i%n], current)
+		old[i%n] = current
+		if err := f.publish(ctx, time.Now()); err != nil {
+			b.Fatal(err)
+		}
+		i += 7
+	}
+	if f.generation.Load() < uint64(b.N) {
+		b.Errorf("%d tables for %d changes", f.generation.Load(), b.N)
+	}
 }
 
 func TestWhatWakesTheTable(t *testing.T) {

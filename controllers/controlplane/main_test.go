@@ -23,6 +23,7 @@ import (
 
 	"podlane.dev/podlane/controllers"
 	"podlane.dev/podlane/router"
+	"podlane.dev/podlane/router/endpoints"
 	"podlane.dev/podlane/router/ingress"
 	"podlane.dev/podlane/test/cluster"
 )
@@ -89,7 +90,7 @@ func markers(t *testing.T) []rbacv1.PolicyRule {
 			continue
 		}
 		var rule rbacv1.PolicyRule
-		for _, part := range strings.Split(marker, ",") {
+		for part := range strings.SplitSeq(marker, ",") {
 			key, value, _ := strings.Cut(part, "=")
 			values := strings.Split(strings.Trim(value, `"`), ";")
 			switch key {
@@ -164,7 +165,7 @@ func run(t *testing.T, config *rest.Config, o controllers.Options) *replica {
 			r.problems = byReason
 		},
 	}
-	r.Controllers = controllers.New(o, ingress.NewBuilder(nil).Build, resolve, r.plane)
+	r.Controllers = controllers.New(o, ingress.NewBuilder(nil).Build, endpoints.Cluster.Addresses, r.plane)
 	options := r.ManagerOptions()
 	options.Logger = logr.Discard()
 	several := true

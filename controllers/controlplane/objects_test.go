@@ -8,7 +8,6 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
-	"net/netip"
 	"testing"
 	"time"
 
@@ -18,36 +17,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
-	"podlane.dev/podlane/router"
 	"podlane.dev/podlane/test/cluster"
 )
-
-// resolve is as much of an AddressFunc as these tests need: ready addresses of all slices, else of the Endpoints.
-func resolve(_ *corev1.Service, slices []*discoveryv1.EndpointSlice, endpoints *corev1.Endpoints) map[string][]router.Address { //nolint:staticcheck // Services without slices need it
-	byPort := map[string][]router.Address{}
-	for _, s := range slices {
-		for _, p := range s.Ports {
-			for _, e := range s.Endpoints {
-				if e.Conditions.Ready != nil && !*e.Conditions.Ready {
-					continue
-				}
-				ip := netip.MustParseAddr(e.Addresses[0])
-				byPort[*p.Name] = append(byPort[*p.Name], router.Address{AddrPort: netip.AddrPortFrom(ip, uint16(*p.Port)), Ready: true})
-			}
-		}
-	}
-	if len(slices) > 0 || endpoints == nil {
-		return byPort
-	}
-	for _, s := range endpoints.Subsets {
-		for _, p := range s.Ports {
-			for _, a := range s.Addresses {
-				byPort[p.Name] = append(byPort[p.Name], router.Address{AddrPort: netip.AddrPortFrom(netip.MustParseAddr(a.IP), uint16(p.Port)), Ready: true})
-			}
-		}
-	}
-	return byPort
-}
 
 func newIngress(name, host, service string, secrets ...string) *networkingv1.Ingress {
 	pathType := networkingv1.PathTypePrefix

@@ -6,6 +6,8 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"podlane.dev/podlane/controllers"
+	"podlane.dev/podlane/router/ingress"
 	"podlane.dev/podlane/test/cluster"
 )
 
@@ -61,6 +63,11 @@ func TestAPIServerRestarts(t *testing.T) {
 		back := make(chan error, 1)
 		go func() { back <- c.RestartAPIServer(t.Context(), 8*time.Second) }()
 		waitFor(t, "LastSync to stand still", func() bool { return time.Since(r.LastSync()) > time.Second })
+		// A replica that starts now waits for the API server instead of failing.
+		late := run(t, c.RESTConfig(), controllers.Options{Ingress: ingress.Options{EveryClass: true}})
+		if !late.plane.has("web.example") {
+			t.Error("the first table of a replica that started without an API server is not complete")
+		}
 		if err := <-back; err != nil {
 			t.Fatal(err)
 		}
