@@ -13,10 +13,9 @@ var exceptions = map[string]map[string]string{
 		"test/cluster/sandbox/sandbox.go": "started again as a probe, any test binary has to answer before its main or TestMain does anything",
 	},
 	"parameters": {
-		"controllers.add":                 "private, with three calls side by side; five types of which no two can be confused",
-		"proxy/exchange.Fields.Parsed":    "the codec's innermost call, once a header field: an id and the ends of two spans, which a struct would copy twice",
-		"proxy/http1.requestParser.field": "private, in the innermost loop of the parser, with one caller",
-		"router/policy.Values.Bool bool":  "the parameter is the value when the annotation is absent, as in flag.Bool, and switches nothing",
+		"controllers.add":                "private, with three calls side by side; five types of which no two can be confused",
+		"proxy/exchange.Fields.Parsed":   "the codec's innermost call, once a header field: an id and the ends of two spans, which a struct would copy twice",
+		"router/policy.Values.Bool bool": "the parameter is the value when the annotation is absent, as in flag.Bool, and switches nothing",
 	},
 	"standard-imports": {
 		"proxy/text.go unsafe":                 "Lookup takes strings and the codec holds bytes: two copies a request without it, and the budget is no allocation",
