@@ -146,6 +146,8 @@ probes, RBAC or the grace period depend on it, are refused.
   "election-id" "controller.electionID"
   "configmap" "controller.config"
   "publish-service" "controller.publishService"
+  "publish-node-addresses" "controller.publishService"
+  "report-node-internal-ip-address" "controller.reportNodeInternalIp"
   "watch-namespace" "controller.scope"
   "drain-delay" "controller.drainDelaySeconds"
   "shutdown-timeout" "controller.shutdownTimeoutSeconds"
@@ -167,6 +169,8 @@ probes, RBAC or the grace period depend on it, are refused.
   "drain-delay" (printf "%ds" (int $c.drainDelaySeconds))
   "shutdown-timeout" (printf "%ds" (int $c.shutdownTimeoutSeconds)) -}}
 {{- with include "podlane.publishService" . -}}{{- $_ := set $args "publish-service" . -}}{{- end -}}
+{{- if include "podlane.publishNodes" . -}}{{- $_ := set $args "publish-node-addresses" "true" -}}{{- end -}}
+{{- if and (include "podlane.publishNodes" .) $c.reportNodeInternalIp -}}{{- $_ := set $args "report-node-internal-ip-address" "true" -}}{{- end -}}
 {{- with include "podlane.watchNamespace" . -}}{{- $_ := set $args "watch-namespace" . -}}{{- end -}}
 {{- if $c.watchIngressWithoutClass -}}{{- $_ := set $args "watch-ingress-without-class" "true" -}}{{- end -}}
 {{- range $flag, $value := $c.extraArgs -}}{{- $_ := set $args $flag $value -}}{{- end -}}
@@ -184,14 +188,14 @@ probes, RBAC or the grace period depend on it, are refused.
   verbs: [get, list, watch]
 - apiGroups: [networking.k8s.io]
   resources: [ingresses/status]
-  verbs: [update, patch]
+  verbs: [patch]
 - apiGroups: [""]
   resources: [services, endpoints, secrets]
   verbs: [get, list, watch]
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]
   verbs: [get, list, watch]
-- apiGroups: ["", events.k8s.io]
+- apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
 {{- end -}}

@@ -115,7 +115,8 @@ func checkFlags(t *testing.T, args []string) {
 	}
 	flags := pflag.NewFlagSet("controller", pflag.ContinueOnError)
 	groups := []config.Group{
-		config.ControllerListeners(), config.ControllerIngress(), config.NewCluster(), config.ControllerLog(), config.ControllerShutdown(),
+		config.ControllerListeners(), config.ControllerIngress(), config.NewCluster(), config.NewHTTP(), config.NewTLS(),
+		config.NewUpstream(), config.ControllerLog(), config.NewMetrics(), config.ControllerShutdown(),
 	}
 	for _, g := range groups {
 		g.AddFlags(flags)

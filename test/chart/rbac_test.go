@@ -51,10 +51,9 @@ func everywhere(where string) []string {
 	return []string{
 		where + " endpoints get,list,watch",
 		where + " endpointslices.discovery.k8s.io get,list,watch",
-		where + " events create,patch",
 		where + " events.events.k8s.io create,patch",
 		where + " ingresses.networking.k8s.io get,list,watch",
-		where + " ingresses/status.networking.k8s.io update,patch",
+		where + " ingresses/status.networking.k8s.io patch",
 		where + " secrets get,list,watch",
 		where + " services get,list,watch",
 	}
@@ -82,7 +81,7 @@ func TestRights(t *testing.T) {
 		{"default", nil, [][]string{everywhere("*"), {classes}, own(home)}},
 		{
 			"nodes' addresses", []string{"controller.service.enabled=false"},
-			[][]string{everywhere("*"), {classes}, own(home), {"* nodes get,list,watch", home + " pods get,list,watch"}},
+			[][]string{everywhere("*"), {classes}, own(home), {"* nodes get", home + " pods get,list"}},
 		},
 		{
 			"no Service, but a fixed address", []string{"controller.service.enabled=false", "controller.extraArgs.publish-status-address=192.0.2.1"},
@@ -94,14 +93,14 @@ func TestRights(t *testing.T) {
 		},
 		{
 			"status emptied at the end", []string{"controller.extraArgs.update-status-on-shutdown=true"},
-			[][]string{everywhere("*"), {classes}, own(home), {home + " pods get,list,watch"}},
+			[][]string{everywhere("*"), {classes}, own(home), {home + " pods get,list"}},
 		},
 		{"scope: its own namespace", []string{"controller.scope.enabled=true"}, [][]string{everywhere(home), {classes}, own(home)}},
 		{
 			"scope: another namespace", []string{"controller.scope.enabled=true", "controller.scope.namespace=a"},
 			[][]string{
 				everywhere("a"), {classes}, own(home),
-				{home + " services/podlane get,list,watch", home + " events create,patch", home + " events.events.k8s.io create,patch"},
+				{home + " services/podlane get,list,watch", home + " events.events.k8s.io create,patch"},
 			},
 		},
 		{
