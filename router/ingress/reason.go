@@ -64,9 +64,13 @@ const (
 
 	// ManifestInvalid: a file, or a document in it, cannot be read. The objects in it are missing from the Snapshot.
 	ManifestInvalid Reason = "ManifestInvalid"
-	// UnknownField: a field that the kind does not have.
+	// NotManifest: a document that is not a Kubernetes object.
+	NotManifest Reason = "NotManifest"
+	// NoService: an EndpointSlice that names no Service.
+	NoService Reason = "NoService"
+	// UnknownField: a field that the kind does not have, or one that is there twice.
 	UnknownField Reason = "UnknownField"
-	// OldVersion: an API version that API servers do not serve any more; the object was converted.
+	// OldVersion: an API version that API servers do not serve any more. Ingresses and IngressClasses are converted.
 	OldVersion Reason = "OldVersion"
 	// DuplicateObject: the same object is there twice; the first is used.
 	DuplicateObject Reason = "DuplicateObject"
@@ -80,6 +84,6 @@ func Reasons() []Reason {
 		NoBackend, BackendInvalid, BackendResource, ServiceMissing, PortMissing, ExternalNameRefused,
 		SecretMissing, SecretInvalid, SecretForbidden, CertificateConflict, CertificateMismatch, NoCertificate,
 		UnsupportedAnnotation, InvalidAnnotation, OverriddenAnnotation, PolicyFailed, InvalidOption,
-		ManifestInvalid, UnknownField, OldVersion, DuplicateObject,
+		ManifestInvalid, NotManifest, NoService, UnknownField, OldVersion, DuplicateObject,
 	}
 }
