@@ -21,11 +21,11 @@ help: ## List the targets
 
 .PHONY: build
 build: ## Build bin/podlane
-	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/podlane ./cmd/podlane
+	@$(GO) build -ldflags '$(LDFLAGS)' -o bin/podlane ./cmd/podlane
 
 .PHONY: demo
 demo: build ## Two demo Pods and Podlane in front of them, without a cluster: try it with curl
-	@CGO_ENABLED=0 $(GO) build -o bin/backend ./test/backend
+	@$(GO) build -o bin/backend ./test/backend
 	@HTTP=$(HTTP) HTTPS=$(HTTPS) ADMIN=$(ADMIN) test/demo/demo.sh
 
 .PHONY: run
