@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -31,6 +32,8 @@ type Ingress struct {
 	// DefaultBackend and DefaultCertificate are namespace/name of a Service and a Secret, or "".
 	DefaultBackend, DefaultCertificate string
 	AllowExternalName                  bool
+	// ExternalDeny and ExternalAllow are ranges that ExternalName Services may not or may after all lead to.
+	ExternalDeny, ExternalAllow Prefixes
 	// AnnotationsPrefix is one more prefix beside AnnotationPrefix and CompatPrefix, or "".
 	AnnotationsPrefix string
 
@@ -44,7 +47,13 @@ func ControllerIngress() *Ingress {
 }
 
 // ServeIngress returns the defaults of `podlane serve`: every Ingress is taken unless a class is given.
-func ServeIngress() *Ingress { return &Ingress{ControllerClass: ControllerClass, everyClass: true} }
+// Names may lead to this machine then, where the Pods are processes.
+func ServeIngress() *Ingress {
+	return &Ingress{
+		ControllerClass: ControllerClass, everyClass: true,
+		ExternalAllow: Prefixes{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")},
+	}
+}
 
 // Title is the heading in --help.
 func (*Ingress) Title() string { return "Ingresses" }
@@ -66,6 +75,9 @@ func (o *Ingress) AddFlags(fs *pflag.FlagSet) {
 		"Secret, as namespace/name, with the certificate for server names that no Ingress lists; without it a self-signed one")
 	fs.BoolVar(&o.AllowExternalName, "allow-external-name", o.AllowExternalName,
 		"let Services of type ExternalName be backends; whoever may write one can then reach any host that Podlane can")
+	fs.Var(&o.ExternalDeny, "external-name-deny",
+		"address ranges that Services of type ExternalName may not lead to, beside link-local, loopback and this machine's own, and the API server")
+	fs.Var(&o.ExternalAllow, "external-name-allow", "address ranges that they may lead to after all")
 	fs.StringVar(&o.AnnotationsPrefix, "annotations-prefix", o.AnnotationsPrefix,
 		"one more annotation prefix, beside "+AnnotationPrefix+" and "+CompatPrefix)
 }

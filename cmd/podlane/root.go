@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"podlane.dev/podlane/config"
+)
+
+// run executes one command line and returns the exit code. A failure is one line on stderr.
+func run(ctx context.Context, p *process, args []string) int {
+	root := newRoot(p)
+	root.SetArgs(args)
+	if err := root.ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(p.stderr, "podlane: "+oneLine(err.Error()))
+		return 1
+	}
+	return 0
+}
+
+func newRoot(p *process) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "podlane",
+		Short: "Podlane is a Kubernetes ingress controller: requests go straight to Pods",
+		Long: "Podlane is a Kubernetes ingress controller whose proxy lives in the same process as its controllers.\n" +
+			"A change to an Ingress, a Service or a Pod is live in milliseconds, and no connection drops because of one.",
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		// What went wrong is one line; how to use the command is what --help is for.
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+	}
+	root.SetOut(p.stdout)
+	root.SetErr(p.stderr)
+	root.SetFlagErrorFunc(flagError)
+	root.AddCommand(newController(p), newServe(p), newVersion())
+	return root
+}
+
+// noArguments refuses what is neither a flag nor a flag's value.
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s takes flags and no arguments, but there is %q", cmd.CommandPath(), args[0])
+}
+
+// flagError rewrites pflag's errors: what is wrong with the value first, in the words of the option.
+func flagError(cmd *cobra.Command, err error) error {
+	var invalid *pflag.InvalidValueError
+	var unknown *pflag.NotExistError
+	switch {
+	case errors.Is(err, pflag.ErrHelp):
+		return err
+	case errors.As(err, &invalid):
+		cause := invalid.Unwrap()
+		if invalid.GetFlag().Value.Type() == "bool" {
+			cause = fmt.Errorf("%q is not a bool: write true or false", invalid.GetValue())
+		}
+		return fmt.Errorf("--%s: %w", invalid.GetFlag().Name, cause)
+	case errors.As(err, &unknown):
+		return fmt.Errorf("%w: see %s --help", err, cmd.CommandPath())
+	}
+	return err
+}
+
+// bind adds the options of groups to cmd, checks them before it runs, and lists them by group in its help.
+func bind(cmd *cobra.Command, groups ...config.Group) {
+	cmd.Flags().SortFlags = false
+	sets := make([]*pflag.FlagSet, len(groups))
+	for i, group := range groups {
+		sets[i] = pflag.NewFlagSet(group.Title(), pflag.ContinueOnError)
+		sets[i].SortFlags = false
+		group.AddFlags(sets[i])
+		cmd.Flags().AddFlagSet(sets[i])
+	}
+	cmd.PreRunE = func(*cobra.Command, []string) error {
+		for _, group := range groups {
+			if err := group.Validate(); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	cmd.SetHelpFunc(func(cmd *cobra.Command, _ []string) {
+		fmt.Fprint(cmd.OutOrStdout(), groupedHelp(cmd, sets))
+	})
+}
+
+// helpWidth is the number of columns that help is wrapped to.
+const helpWidth = 110
+
+// groupedHelp is the help of a command with many flags.
+func groupedHelp(cmd *cobra.Command, sets []*pflag.FlagSet) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s\n\nUsage:\n  %s\n", cmd.Long, cmd.UseLine())
+	if cmd.Example != "" {
+		fmt.Fprintf(&b, "\nExamples:\n%s\n", cmd.Example)
+	}
+	for _, set := range sets {
+		fmt.Fprintf(&b, "\n%s:\n%s", set.Name(), set.FlagUsagesWrapped(helpWidth))
+	}
+	return b.String()
+}
+
+// oneLine joins the lines of a message.
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

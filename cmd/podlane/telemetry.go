@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"podlane.dev/podlane/proxy/observe"
+	"podlane.dev/podlane/proxy/upstream"
+	"podlane.dev/podlane/router/ingress"
+	"podlane.dev/podlane/tls/server"
+)
+
+// This file joins what packages report to the metrics and logs that show it. Counters are resolved here, once.
+
+// upstreamObserver counts what pools do.
+func upstreamObserver(m *observe.Metrics) upstream.Observer {
+	var failed [upstream.Limited + 1]prometheus.Counter
+	for why := upstream.Refused; why <= upstream.Limited; why++ {
+		failed[why] = m.ConnectFailed(why.String())
+	}
+	return upstream.Observer{
+		OnConnect: func(_ *upstream.Endpoint, _ time.Duration, err error) {
+			if why := upstream.KindOf(err); why != upstream.NoFailure {
+				failed[why].Inc()
+				return
+			}
+			m.UpstreamConnects.Inc()
+		},
+		OnReuse: func(*upstream.Endpoint) { m.UpstreamReuses.Inc() },
+		OnEject: func(*upstream.Endpoint, upstream.Failure) { m.UpstreamEjections.Inc() },
+	}
+}
+
+// handshake returns the function that the engine runs for each encrypted connection: h's, counted.
+func (f *front) handshake(h *server.Handshaker) func(net.Conn) (*tls.Conn, error) {
+	failed := map[server.Failure]prometheus.Counter{}
+	for _, why := range server.Failures() {
+		failed[why] = f.metrics.HandshakeFailed(string(why))
+	}
+	return func(nc net.Conn) (*tls.Conn, error) {
+		c := h.Server(nc, f.tls)
+		// The engine closes the connection to end a handshake early.
+		err := h.Handshake(context.Background(), c)
+		var why *server.HandshakeError
+		if errors.As(err, &why) {
+			failed[why.Reason].Inc()
+		}
+		if err != nil {
+			return nil, err
+		}
+		f.metrics.HandshakesCompleted.Inc()
+		return c, nil
+	}
+}
+
+// panicEvery is how often the stack of a recovered panic is logged: one that every request runs into must not fill a disk.
+const panicEvery = time.Minute
+
+// panicLogger returns a function that logs a recovered panic at most once in panicEvery.
+func panicLogger(log logr.Logger) func(value any, stack []byte) {
+	var last atomic.Int64
+	start := time.Now()
+	return func(value any, stack []byte) {
+		now := int64(time.Since(start)) + 1 // 0 is never
+		before := last.Load()
+		if before != 0 && now-before < int64(panicEvery) || !last.CompareAndSwap(before, now) {
+			return
+		}
+		log.Error(fmt.Errorf("panic: %v", value), "a connection ended by a panic, this is a bug", "stack", string(stack))
+	}
+}
+
+// problemCounts returns the number of Problems by reason, as metrics take it.
+func problemCounts(problems []ingress.Problem) map[string]int {
+	counts := map[string]int{}
+	for i := range problems {
+		counts[string(problems[i].Reason)]++
+	}
+	return counts
+}
+
+// promLogger is promhttp's logger.
+type promLogger struct{ log logr.Logger }
+
+// Println logs what went wrong in a scrape.
+func (l promLogger) Println(v ...any) {
+	l.log.Info("metrics could not be gathered", "error", fmt.Sprint(v...))
+}

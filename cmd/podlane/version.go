@@ -1,0 +1,61 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+)
+
+// version and commit are set by the linker in releases: -X main.version=v1.2.3 -X main.commit=0123abc. Else the module's
+// build information says them.
+var version, commit string
+
+func newVersion() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version, the commit and the Go version",
+		Args:  noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), thisBuild())
+			return err
+		},
+	}
+}
+
+// thisBuild describes this program.
+func thisBuild() build { return buildOf(debug.ReadBuildInfo()) }
+
+// build says what this program was made of.
+type build struct{ version, commit, goVersion, platform string }
+
+// String returns one line.
+func (b build) String() string {
+	return fmt.Sprintf("podlane %s (commit %s, %s, %s)", b.version, b.commit, b.goVersion, b.platform)
+}
+
+// buildOf takes what the linker said, then what the Go command recorded.
+func buildOf(info *debug.BuildInfo, ok bool) build {
+	b := build{version: version, commit: commit, goVersion: runtime.Version(), platform: runtime.GOOS + "/" + runtime.GOARCH}
+	if ok {
+		if info.Main.Version != "(devel)" {
+			b.version = cmp.Or(b.version, info.Main.Version)
+		}
+		var revision, modified string
+		for _, s := range info.Settings {
+			switch {
+			case s.Key == "vcs.revision":
+				revision = s.Value
+			case s.Key == "vcs.modified" && s.Value == "true":
+				modified = "+changes"
+			}
+		}
+		if revision != "" {
+			b.commit = cmp.Or(b.commit, revision+modified)
+		}
+	}
+	b.version, b.commit = cmp.Or(b.version, "devel"), cmp.Or(b.commit, "unknown")
+	return b
+}
