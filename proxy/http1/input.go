@@ -123,25 +123,31 @@ func (in *input) read(dst []byte) (int, error) {
 }
 
 // readConn serves connections that are no plain sockets (TLS, pipes in tests). An idle one waits with a single byte: crypto/tls
-// keeps the rest of a record, so the second read does not wait.
+// keeps the rest of a record, so the second read does not wait. Bytes that come together with an error (crypto/tls returns io.EOF with
+// the last ones where close_notify lies behind them) are returned without it: the next read will meet it again.
 func (in *input) readConn(dst []byte) (int, error) {
-	if dst != nil {
-		return in.conn.Read(dst)
+	if dst == nil && in.buf == nil {
+		n, err := in.conn.Read(in.one[:])
+		if n == 0 {
+			return 0, err
+		}
+		in.hold()
+		in.buf[in.w] = in.one[0]
+		return 1, nil
 	}
-	if in.buf != nil {
-		return in.conn.Read(in.buf[in.w:])
+	if dst == nil {
+		dst = in.buf[in.w:]
 	}
-	n, err := in.conn.Read(in.one[:])
-	if n == 0 {
-		return 0, err
+	n, err := in.conn.Read(dst)
+	if n > 0 {
+		err = nil
 	}
-	in.hold()
-	in.buf[in.w] = in.one[0]
-	return 1, err
+	return n, err
 }
 
 // room makes sure that at least n bytes fit behind buf[w:], by moving the unread bytes down to keep, then by growing to at most
-// limit bytes in all. It reports whether it could.
+// limit bytes in all. It reports whether it could. A buffer that is left behind with a message's head in it is not given to others: the
+// Exchange refers to the head until it ends.
 func (in *input) room(n, limit int) bool {
 	in.hold()
 	if len(in.buf)-in.w >= n {
@@ -160,11 +166,10 @@ func (in *input) room(n, limit int) bool {
 	}
 	grown := make([]byte, size)
 	copy(grown, in.buf[:in.w])
-	if in.held != nil {
+	if in.held != nil && in.keep == 0 {
 		buffers.Put(in.held)
-		in.held = nil
 	}
-	in.buf = grown
+	in.held, in.buf = nil, grown
 	return true
 }
 

@@ -291,6 +291,7 @@ func (s *Server) ReadRequest(x *exchange.Exchange) error {
 		if !in.room(1, limit) {
 			return errHeaderLarge
 		}
+		req.Fields.Rebase(in.buf)
 		if err := in.fill(); err != nil {
 			if errors.Is(err, io.EOF) {
 				return io.ErrUnexpectedEOF

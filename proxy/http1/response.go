@@ -221,6 +221,7 @@ func (c *Client) ReadResponse(x *exchange.Exchange) error {
 		if in.w >= c.limits.ResponseHead || !in.room(1, c.limits.ResponseHead+2) {
 			return errResponseLarge
 		}
+		res.Fields.Rebase(in.buf)
 		if err := in.fill(); err != nil {
 			if errors.Is(err, io.EOF) {
 				return io.ErrUnexpectedEOF
