@@ -63,16 +63,26 @@ func newRig(t testing.TB, o proxy.Options) *rig {
 // route makes host reach the given addresses, whatever the path.
 func (r *rig) route(host string, addrs ...string) {
 	r.t.Helper()
+	var as []router.Address
+	for i, a := range addrs {
+		as = append(as, router.Address{AddrPort: netip.MustParseAddrPort(a), UID: "u" + strconv.Itoa(i), Ready: true, Serving: true})
+	}
+	r.publish(host, as)
+}
+
+// routeUID is route for one Pod with a given UID.
+func (r *rig) routeUID(host, uid, addr string) {
+	r.t.Helper()
+	r.publish(host, []router.Address{{AddrPort: netip.MustParseAddrPort(addr), UID: uid, Ready: true, Serving: true}})
+}
+
+func (r *rig) publish(host string, as []router.Address) {
 	sp := router.ServicePort{Namespace: "default", Name: "svc-" + strings.ReplaceAll(host, ".", "-")}
 	t := router.NewTable([]*router.Route{{
 		ID:       router.RouteID{Namespace: "default", Ingress: "ing", Host: host, Path: "/"},
 		Backends: []router.Backend{{Service: sp, Weight: 1}},
 	}}, nil)
 	r.engine.Prepare(t)
-	var as []router.Address
-	for i, a := range addrs {
-		as = append(as, router.Address{AddrPort: netip.MustParseAddrPort(a), UID: "u" + strconv.Itoa(i), Ready: true, Serving: true})
-	}
 	r.engine.SetAddresses(sp.Service(), map[string][]router.Address{"": as})
 	r.engine.Publish(t)
 }
