@@ -7,8 +7,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-
 )
 
 // say writes to c and reads the same bytes back, so that the connection is known to work.
@@ -225,6 +223,9 @@ func TestClosedConnectionIsNotPooled(t *testing.T) {
 		t.Error("close failed")
 	}
 	c.Put()
+	if s := state(t, p, "u"); s.Idle != 0 || s.Open != 0 {
+		t.Errorf("a closed connection was pooled: %+v", s)
+	}
 	if got, _ := e.Acquire(Profile{}); got != nil {
 		t.Error("a closed connection was pooled")
 	}

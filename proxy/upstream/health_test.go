@@ -116,9 +116,12 @@ func TestEjectionInEveryAlgorithm(t *testing.T) {
 			}
 			time.Sleep(10 * time.Second)
 			probes := 0
-			for _, uid := range byClient(v, all) {
+			for i, uid := range byClient(v, all) {
 				if uid == "u2" {
 					probes++
+				}
+				if a == Hash && uid != before[i] && before[i] != "u2" {
+					t.Error("a client of another endpoint was taken for the probe")
 				}
 			}
 			if probes != 1 {

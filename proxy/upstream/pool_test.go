@@ -200,6 +200,12 @@ func TestEndpointComesBack(t *testing.T) {
 		if again := dial(t, e); again != c {
 			t.Error("the connection was cut or not pooled")
 		}
+		// When it leaves again, it may drain for the whole time again.
+		set(p.registry, pod(2))
+		time.Sleep(DefaultDrainTimeout - 1)
+		if err := c.SetDeadline(time.Time{}); err != nil {
+			t.Errorf("the connection was cut too early: %v", err)
+		}
 		c.Discard()
 	})
 }

@@ -181,7 +181,8 @@ func TestEverythingConcurrently(t *testing.T) {
 		Dial: net.dial, IdleTimeout: time.Millisecond, DrainTimeout: time.Millisecond, FailTimeout: time.Millisecond,
 		SlowStart: time.Millisecond, MaxIdlePerEndpoint: 2, EndpointLimit: 5, ServiceLimit: 10, ServiceConnections: 30,
 	})
-	p := pool(t, r)
+	all := pods(8)
+	p := pool(t, r, all[0])
 	var done atomic.Bool
 	var helpers, clients sync.WaitGroup
 	background := func(f func(i int)) {
@@ -192,7 +193,6 @@ func TestEverythingConcurrently(t *testing.T) {
 			}
 		})
 	}
-	all := pods(8)
 	background(func(i int) {
 		from := i % 6
 		some := append([]router.Address{}, all[from:from+1+i%3]...)

@@ -24,18 +24,28 @@ type fake struct {
 	raw   func(packed []byte, tcp bool) [][]byte // replaces what is sent
 }
 
+// listenBoth returns a UDP and a TCP socket on one port.
+func listenBoth(t testing.TB) (net.PacketConn, net.Listener) {
+	t.Helper()
+	for range 20 {
+		udp, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		tcp, err := net.Listen("tcp", udp.LocalAddr().String())
+		if err == nil {
+			return udp, tcp
+		}
+		_ = udp.Close() // the number is taken by someone's TCP
+	}
+	t.Fatal("no port is free for both UDP and TCP")
+	return nil, nil
+}
+
 func serve(t testing.TB) *fake {
 	t.Helper()
-	udp, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	udp, tcp := listenBoth(t)
 	f := &fake{addr: udp.LocalAddr().(*net.UDPAddr).AddrPort(), zone: map[string]func(*dnsmessage.Message){}}
-	tcp, err := net.Listen("tcp", f.addr.String())
-	if err != nil {
-		_ = udp.Close()
-		t.Skipf("the UDP port is taken for TCP: %v", err)
-	}
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		b := make([]byte, 4096)
