@@ -13,7 +13,7 @@ type ledger struct {
 	chunks map[chunk][]Problem
 	// byObject are the Problems of one object; order is the objects that have any, but for those in added, sorted.
 	byObject     map[Object]*objectProblems
-	order, added []Object
+	order, added []*objectProblems
 	// list is what all returned last; it is stale if dirty.
 	list  []Problem
 	dirty bool
@@ -37,6 +37,7 @@ const (
 
 // objectProblems is one object's share: which chunks it is in, and its Problems sorted, unless stale.
 type objectProblems struct {
+	object Object
 	chunks []chunk
 	sorted []Problem
 	stale  bool
@@ -67,9 +68,9 @@ func (l *ledger) set(c chunk, problems []Problem) {
 	for object := range objectsOf(problems) {
 		o := l.byObject[object]
 		if o == nil {
-			o = &objectProblems{}
+			o = &objectProblems{object: object}
 			l.byObject[object] = o
-			l.added = append(l.added, object)
+			l.added = append(l.added, o)
 		}
 		o.stale = true
 		o.chunks = append(o.chunks, c)
@@ -95,10 +96,9 @@ func (l *ledger) all() []Problem {
 	l.dirty = false
 	l.sortOrder()
 	list := make([]Problem, 0, len(l.list)+16)
-	for _, object := range l.order {
-		o := l.byObject[object]
+	for _, o := range l.order {
 		if o.stale {
-			o.stale, o.sorted = false, l.gather(object, o.chunks)
+			o.stale, o.sorted = false, l.gather(o.object, o.chunks)
 		}
 		list = append(list, o.sorted...)
 	}
@@ -110,28 +110,24 @@ func (l *ledger) all() []Problem {
 
 // sortOrder takes objects without Problems out of the order, and new ones in.
 func (l *ledger) sortOrder() {
-	l.order = slices.DeleteFunc(l.order, func(object Object) bool {
-		o := l.byObject[object]
-		gone := o.stale && len(o.chunks) == 0
-		if gone {
-			delete(l.byObject, object)
+	gone := func(o *objectProblems) bool {
+		if len(o.chunks) > 0 {
+			return false
 		}
-		return gone
-	})
-	for _, object := range l.added {
-		if o := l.byObject[object]; len(o.chunks) == 0 {
-			delete(l.byObject, object)
-			continue
-		}
-		if len(l.added) > fewObjects {
-			l.order = append(l.order, object)
-			continue
-		}
-		i, _ := slices.BinarySearchFunc(l.order, object, compareObjects)
-		l.order = slices.Insert(l.order, i, object)
+		delete(l.byObject, o.object)
+		return true
 	}
+	l.order = slices.DeleteFunc(l.order, gone)
+	l.added = slices.DeleteFunc(l.added, gone)
+	compare := func(a, b *objectProblems) int { return compareObjects(a.object, b.object) }
 	if len(l.added) > fewObjects {
-		slices.SortFunc(l.order, compareObjects)
+		l.order = append(l.order, l.added...)
+		slices.SortFunc(l.order, compare)
+	} else {
+		for _, o := range l.added {
+			i, _ := slices.BinarySearchFunc(l.order, o, compare)
+			l.order = slices.Insert(l.order, i, o)
+		}
 	}
 	l.added = nil
 }
