@@ -143,11 +143,11 @@ func (s scene) destination(r *router.Route) string {
 		}
 		parts = append(parts, part)
 	}
-	text := strings.Join(parts, ", ")
+	policies := []string{strings.Join(parts, ", ")}
 	for _, v := range r.Policies {
-		text += "; " + v.String()
+		policies = append(policies, v.String())
 	}
-	return text
+	return strings.Join(policies, "; ")
 }
 
 // serviceText leaves out the colon of a port without a name.
@@ -169,21 +169,24 @@ func (s scene) endpointChanges(before scene) []string {
 		if !known || slices.Equal(was, now) {
 			continue
 		}
-		line := fmt.Sprintf("~ %s: %s, was %d", serviceText(p), count(len(now), "endpoint"), len(was))
-		for _, a := range now {
-			if !slices.Contains(was, a) {
-				line += " +" + a.String()
-			}
-		}
-		for _, a := range was {
-			if !slices.Contains(now, a) {
-				line += " -" + a.String()
-			}
-		}
-		lines = append(lines, line)
+		words := []string{fmt.Sprintf("~ %s: %s, was %d", serviceText(p), count(len(now), "endpoint"), len(was))}
+		words = append(words, missing(now, was, "+")...)
+		words = append(words, missing(was, now, "-")...)
+		lines = append(lines, strings.Join(words, " "))
 	}
 	slices.Sort(lines)
 	return lines
+}
+
+// missing returns, with a sign before each, the addresses of list that the other list lacks. Both are sorted.
+func missing(list, other []netip.AddrPort, sign string) []string {
+	var words []string
+	for _, a := range list {
+		if _, there := slices.BinarySearchFunc(other, a, netip.AddrPort.Compare); !there {
+			words = append(words, sign+a.String())
+		}
+	}
+	return shorten(words)
 }
 
 func (s scene) certificateChanges(before scene) []string {

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -93,7 +94,11 @@ func runController(ctx context.Context, p *process, o *controllerOptions) (err e
 		return err
 	}
 	// The cluster is followed until the last request has ended: Pods come and go while this one drains.
-	defer func() { err = errors.Join(err, m.stop()) }()
+	defer func() {
+		if err := m.stop(); err != nil {
+			log.Error(err, "the controllers did not end in order")
+		}
+	}()
 	if err := serveCluster(s, f, c, m); err != nil {
 		return err
 	}
@@ -278,7 +283,7 @@ func clusterBuild(o *controllerOptions) controllers.BuildFunc {
 	return func(s ingress.Snapshot) (*router.Table, []ingress.Problem) {
 		t, problems := builder.Build(s)
 		if unread := settingsProblems(s, settings); len(unread) > 0 {
-			problems = append(problems[:len(problems):len(problems)], unread...)
+			problems = append(slices.Clip(problems), unread...)
 		}
 		return t, problems
 	}

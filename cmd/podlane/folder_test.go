@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -76,9 +77,7 @@ func newFakeFolder() *fakeFolder {
 
 func (f *fakeFolder) addresses(service string, byPort map[string][]router.Address) {
 	next := map[router.Service]map[string][]router.Address{}
-	for s, a := range f.contents.addresses {
-		next[s] = a
-	}
+	maps.Copy(next, f.contents.addresses)
 	next[router.Service{Namespace: "default", Name: service}] = byPort
 	f.contents.addresses = next
 }

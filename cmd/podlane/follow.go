@@ -208,8 +208,7 @@ func (w *watch) folder(path string) error {
 
 // explainRead leaves out the path, which *fs.PathError says again.
 func explainRead(err error) error {
-	var path *fs.PathError
-	if errors.As(err, &path) {
+	if path, ok := errors.AsType[*fs.PathError](err); ok {
 		return path.Err
 	}
 	return err

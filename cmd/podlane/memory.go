@@ -40,10 +40,10 @@ func cgroupLimit(root, self string) int64 {
 		if len(fields) != 3 {
 			continue
 		}
-		switch {
-		case fields[1] == "":
+		switch fields[1] {
+		case "":
 			least = min(least, limitUpwards(root, fields[2], "memory.max"))
-		case fields[1] == "memory":
+		case "memory":
 			least = min(least, limitUpwards(filepath.Join(root, "memory"), fields[2], "memory.limit_in_bytes"))
 		}
 	}

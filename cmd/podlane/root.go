@@ -52,18 +52,17 @@ func noArguments(cmd *cobra.Command, args []string) error {
 
 // flagError rewrites pflag's errors: what is wrong with the value first, in the words of the option.
 func flagError(cmd *cobra.Command, err error) error {
-	var invalid *pflag.InvalidValueError
-	var unknown *pflag.NotExistError
-	switch {
-	case errors.Is(err, pflag.ErrHelp):
-		return err
-	case errors.As(err, &invalid):
+	if invalid, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
 		cause := invalid.Unwrap()
-		if invalid.GetFlag().Value.Type() == "bool" {
+		switch invalid.GetFlag().Value.Type() {
+		case "bool":
 			cause = fmt.Errorf("%q is not a bool: write true or false", invalid.GetValue())
+		case "int":
+			cause = fmt.Errorf("%q is not a whole number: write 10", invalid.GetValue())
 		}
 		return fmt.Errorf("--%s: %w", invalid.GetFlag().Name, cause)
-	case errors.As(err, &unknown):
+	}
+	if _, ok := errors.AsType[*pflag.NotExistError](err); ok {
 		return fmt.Errorf("%w: see %s --help", err, cmd.CommandPath())
 	}
 	return err
@@ -79,6 +78,7 @@ func bind(cmd *cobra.Command, groups ...config.Group) {
 		group.AddFlags(sets[i])
 		cmd.Flags().AddFlagSet(sets[i])
 	}
+	cmd.Flags().SetNormalizeFunc(normalName)
 	cmd.PreRunE = func(*cobra.Command, []string) error {
 		for _, group := range groups {
 			if err := group.Validate(); err != nil {
@@ -90,6 +90,14 @@ func bind(cmd *cobra.Command, groups ...config.Group) {
 	cmd.SetHelpFunc(func(cmd *cobra.Command, _ []string) {
 		fmt.Fprint(cmd.OutOrStdout(), groupedHelp(cmd, sets))
 	})
+}
+
+// normalName gives flags of ingress-nginx that mean the same under another name our name.
+func normalName(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+	if name == "shutdown-grace-period" {
+		name = "drain-delay"
+	}
+	return pflag.NormalizedName(name)
 }
 
 // helpWidth is the number of columns that help is wrapped to.

@@ -6,10 +6,13 @@ import (
 	"runtime/debug"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"podlane.dev/podlane/config"
 )
 
 // podlane runs a command line that ends by itself.
@@ -35,7 +38,7 @@ func TestMistakesAreOneLine(t *testing.T) {
 		{"serve --from " + folder + " --drain-delay=soon", []string{`--drain-delay: "soon" is not a duration`, "write 10s"}},
 		{"serve --from " + folder + " --profiling=maybe", []string{`--profiling: "maybe" is not a bool`, "write true or false"}},
 		{"serve --from " + folder + " --http-address=:x", []string{"--http-address", `port "x"`}},
-		{"serve --from " + folder + " --max-fails=some", []string{"--max-fails", "some"}},
+		{"serve --from " + folder + " --max-fails=some", []string{`--max-fails: "some" is not a whole number`, "write 10"}},
 		{"serve --from", []string{"flag needs an argument", "--from"}},
 		{"serve --from " + folder + " extra", []string{"podlane serve takes flags and no arguments", `"extra"`}},
 		{"serv", []string{`unknown command "serv"`, "serve"}},
@@ -110,13 +113,23 @@ func commandOf(t *testing.T, name string) *cobra.Command {
 	return nil
 }
 
+func TestShutdownGracePeriodIsTheDrainDelay(t *testing.T) {
+	o := config.ControllerShutdown()
+	cmd := new(cobra.Command)
+	bind(cmd, o)
+	must(t, cmd.ParseFlags([]string{"--shutdown-grace-period=25"})) // seconds, as there
+	if o.DrainDelay != 25*time.Second {
+		t.Errorf("drain delay %v, want 25s", o.DrainDelay)
+	}
+}
+
 // TestFlagsOfIngressNginx: these are scripted against; COMPAT.md lists them.
 func TestFlagsOfIngressNginx(t *testing.T) {
 	flags := commandOf(t, "controller").Flags()
-	for _, name := range strings.Fields(`ingress-class controller-class ingress-class-by-name watch-ingress-without-class watch-namespace
+	for name := range strings.FieldsSeq(`ingress-class controller-class ingress-class-by-name watch-ingress-without-class watch-namespace
 		publish-service publish-status-address report-node-internal-ip-address update-status update-status-on-shutdown
 		default-backend-service default-ssl-certificate configmap annotations-prefix election-id election-ttl disable-leader-election
-		kubeconfig profiling time-buckets`) {
+		kubeconfig profiling time-buckets shutdown-grace-period`) {
 		if flags.Lookup(name) == nil {
 			t.Errorf("there is no --%s", name)
 		}
@@ -131,15 +144,14 @@ func TestVersion(t *testing.T) {
 	settings := []debug.BuildSetting{{Key: "vcs.revision", Value: "0123abc"}, {Key: "vcs.modified", Value: "true"}}
 	for _, tc := range []struct {
 		info *debug.BuildInfo
-		ok   bool
 		want string
 	}{
-		{nil, false, "podlane devel (commit unknown, "},
-		{&debug.BuildInfo{Main: debug.Module{Version: "(devel)"}}, true, "podlane devel (commit unknown, "},
-		{&debug.BuildInfo{Main: debug.Module{Version: "v1.2.3"}, Settings: settings}, true, "podlane v1.2.3 (commit 0123abc+changes, "},
-		{&debug.BuildInfo{Settings: settings[:1]}, true, "podlane devel (commit 0123abc, "},
+		{&debug.BuildInfo{}, "podlane devel (commit unknown, "},
+		{&debug.BuildInfo{Main: debug.Module{Version: "(devel)"}}, "podlane devel (commit unknown, "},
+		{&debug.BuildInfo{Main: debug.Module{Version: "v1.2.3"}, Settings: settings}, "podlane v1.2.3 (commit 0123abc+changes, "},
+		{&debug.BuildInfo{Settings: settings[:1]}, "podlane devel (commit 0123abc, "},
 	} {
-		if got := buildOf(tc.info, tc.ok).String(); !strings.HasPrefix(got, tc.want) {
+		if got := buildOf(tc.info).String(); !strings.HasPrefix(got, tc.want) {
 			t.Errorf("build of %+v = %q, want %q…", tc.info, got, tc.want)
 		}
 	}

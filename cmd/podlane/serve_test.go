@@ -332,7 +332,7 @@ func TestServeFinishesRequestsAfterTheDelay(t *testing.T) {
 	must(t, err)
 	body, err := io.ReadAll(r.Body)
 	must(t, err)
-	if r.StatusCode != 200 || string(body) != "slow" || !r.Close {
+	if r.StatusCode != http.StatusOK || string(body) != "slow" || !r.Close {
 		t.Errorf("request in flight got %d %q, close %v; want 200 slow with Connection: close", r.StatusCode, body, r.Close)
 	}
 	if code := s.wait(); code != 0 {

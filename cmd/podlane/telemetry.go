@@ -49,8 +49,7 @@ func (f *front) handshake(h *server.Handshaker) func(net.Conn) (*tls.Conn, error
 		c := h.Server(nc, f.tls)
 		// The engine closes the connection to end a handshake early.
 		err := h.Handshake(context.Background(), c)
-		var why *server.HandshakeError
-		if errors.As(err, &why) {
+		if why, ok := errors.AsType[*server.HandshakeError](err); ok {
 			failed[why.Reason].Inc()
 		}
 		if err != nil {

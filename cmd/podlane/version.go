@@ -26,7 +26,13 @@ func newVersion() *cobra.Command {
 }
 
 // thisBuild describes this program.
-func thisBuild() build { return buildOf(debug.ReadBuildInfo()) }
+func thisBuild() build {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		info = new(debug.BuildInfo)
+	}
+	return buildOf(info)
+}
 
 // build says what this program was made of.
 type build struct{ version, commit, goVersion, platform string }
@@ -37,24 +43,22 @@ func (b build) String() string {
 }
 
 // buildOf takes what the linker said, then what the Go command recorded.
-func buildOf(info *debug.BuildInfo, ok bool) build {
+func buildOf(info *debug.BuildInfo) build {
 	b := build{version: version, commit: commit, goVersion: runtime.Version(), platform: runtime.GOOS + "/" + runtime.GOARCH}
-	if ok {
-		if info.Main.Version != "(devel)" {
-			b.version = cmp.Or(b.version, info.Main.Version)
+	if info.Main.Version != "(devel)" {
+		b.version = cmp.Or(b.version, info.Main.Version)
+	}
+	var revision, modified string
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			revision = s.Value
+		case s.Key == "vcs.modified" && s.Value == "true":
+			modified = "+changes"
 		}
-		var revision, modified string
-		for _, s := range info.Settings {
-			switch {
-			case s.Key == "vcs.revision":
-				revision = s.Value
-			case s.Key == "vcs.modified" && s.Value == "true":
-				modified = "+changes"
-			}
-		}
-		if revision != "" {
-			b.commit = cmp.Or(b.commit, revision+modified)
-		}
+	}
+	if revision != "" {
+		b.commit = cmp.Or(b.commit, revision+modified)
 	}
 	b.version, b.commit = cmp.Or(b.version, "devel"), cmp.Or(b.commit, "unknown")
 	return b

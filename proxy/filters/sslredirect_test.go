@@ -155,7 +155,7 @@ func TestSSLRedirectAllocations(t *testing.T) {
 	family := filters.SSLRedirect()
 	chain := filters.Compile([]filters.Policy{family}, route(t, "/", policy.Values{"force-ssl-redirect": "true"}, family))
 	x := request("a.example:80", "/x")
-	clear := x.Client
+	plain := x.Client
 	if got := testing.AllocsPerRun(100, func() {
 		x.Client = exchange.Client{TLS: true}
 		chain.FilterRequest(x)
@@ -163,7 +163,7 @@ func TestSSLRedirectAllocations(t *testing.T) {
 		t.Errorf("%v allocations to pass a request on, want 0", got)
 	}
 	if got := testing.AllocsPerRun(100, func() {
-		x.Client = clear
+		x.Client = plain
 		chain.FilterRequest(x)
 	}); got > 1 {
 		t.Errorf("%v allocations to redirect, want at most the answer's body", got)
