@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"net/netip"
@@ -135,7 +136,7 @@ func TestFullEndpointIsAvoided(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := e.Reserve(); err != ErrEndpointLimit {
+		if err := e.Reserve(); !errors.Is(err, ErrEndpointLimit) {
 			t.Errorf("third of two: %v", err)
 		}
 		if got := spread(v, 300); got["u1"] != 0 {

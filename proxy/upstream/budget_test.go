@@ -14,7 +14,7 @@ func TestRetryBudget(t *testing.T) {
 		}
 		return yes
 	}
-	inBubble(t, Options{}, 3, func(t *testing.T, p *Pool, _ *pipes) {
+	inBubble(t, Options{}, 3, func(t bubble, p *Pool, _ *pipes) {
 		if n := allowed(p, 100); n != 10 {
 			t.Errorf("%d of 100 retries of an idle service", n)
 		}
@@ -45,7 +45,7 @@ func TestRetryBudget(t *testing.T) {
 			t.Errorf("%d retries: attempts count as requests", n)
 		}
 	})
-	inBubble(t, Options{RetryPercent: -1, RetriesPerSecond: -1}, 1, func(t *testing.T, p *Pool, _ *pipes) {
+	inBubble(t, Options{RetryPercent: -1, RetriesPerSecond: -1}, 1, func(t bubble, p *Pool, _ *pipes) {
 		spread(p.View(ViewSpec{}), 1000)
 		if n := allowed(p, 100); n != 0 {
 			t.Errorf("%d retries without a budget", n)
@@ -54,7 +54,7 @@ func TestRetryBudget(t *testing.T) {
 }
 
 func TestRetryBudgetIsTheServices(t *testing.T) {
-	inBubble(t, Options{}, 1, func(t *testing.T, p *Pool, _ *pipes) {
+	inBubble(t, Options{}, 1, func(t bubble, p *Pool, _ *pipes) {
 		other := web
 		other.Port = "admin"
 		q, _ := p.registry.Ensure(other)

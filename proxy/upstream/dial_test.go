@@ -108,7 +108,7 @@ func TestDialErrors(t *testing.T) {
 			if c.err != nil && !errors.Is(err, c.err) {
 				t.Errorf("%v does not wrap %v", err, c.err)
 			}
-			if observed != err || e.InFlight() != 0 || p.registry.Open() != 0 {
+			if !errors.Is(observed, err) || e.InFlight() != 0 || p.registry.Open() != 0 {
 				t.Errorf("observed %v, %d in flight, %d open", observed, e.InFlight(), p.registry.Open())
 			}
 		})

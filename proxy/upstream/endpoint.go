@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -220,8 +221,7 @@ type idle struct {
 func (i *idle) pop(profile Profile) *Conn {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	for k := len(i.stack) - 1; k >= 0; k-- {
-		c := i.stack[k]
+	for k, c := range slices.Backward(i.stack) {
 		if c.profile != profile {
 			continue
 		}

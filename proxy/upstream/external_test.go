@@ -76,7 +76,7 @@ func externalError(p *Pool) error {
 	return s.Err
 }
 
-func followName(t *testing.T, n *names, x External, test func(t *testing.T, r *Registry, p *Pool)) {
+func followName(t *testing.T, n *names, x External, test func(t bubble, r *Registry, p *Pool)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		n.start = time.Now()
@@ -87,14 +87,14 @@ func followName(t *testing.T, n *names, x External, test func(t *testing.T, r *R
 		r := NewRegistry(Options{External: x, Dial: (&pipes{}).dial})
 		defer r.Close()
 		p, _ := r.Ensure(web)
-		test(t, r, p)
+		test(bubble{t}, r, p)
 	})
 }
 
 // S5: a name is followed by its TTL; what is not resolved anew keeps its addresses, and what is equal its connections.
 func TestExternalNameIsFollowed(t *testing.T) {
 	n := &names{addrs: []string{"192.0.2.2", "192.0.2.1", "2001:db8::1"}, ttl: 30 * time.Second}
-	followName(t, n, External{}, func(t *testing.T, r *Registry, p *Pool) {
+	followName(t, n, External{}, func(t bubble, r *Registry, p *Pool) {
 		<-r.SetExternalName(web, "db.example", 5432)
 		if got := inUse(p); got != "[192.0.2.1:5432 192.0.2.2:5432]" {
 			t.Errorf("in use: %v", got)
@@ -106,7 +106,7 @@ func TestExternalNameIsFollowed(t *testing.T) {
 		if got := inUse(p); got != "[192.0.2.1:5432 192.0.2.2:5432]" {
 			t.Errorf("changed before its time: %v", got)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if got := inUse(p); got != "[192.0.2.1:5432 192.0.2.3:5432]" {
 			t.Errorf("after the TTL: %v", got)
@@ -130,7 +130,7 @@ func TestExternalNameIsFollowed(t *testing.T) {
 // While resolution fails the last addresses stay, and it is tried again after 1, 2, 4 … 30 s.
 func TestExternalNameKeepsLastGood(t *testing.T) {
 	n := &names{addrs: []string{"192.0.2.1"}, ttl: time.Minute}
-	followName(t, n, External{}, func(t *testing.T, r *Registry, p *Pool) {
+	followName(t, n, External{}, func(t bubble, r *Registry, p *Pool) {
 		<-r.SetExternalName(web, "db.example", 80)
 		broken := errors.New("server does not answer")
 		n.set(0, broken)
@@ -154,7 +154,7 @@ func TestExternalNameKeepsLastGood(t *testing.T) {
 // That the name is not there is an answer: after the third in a row the addresses are given up.
 func TestExternalNameThatIsGone(t *testing.T) {
 	n := &names{addrs: []string{"192.0.2.1"}, ttl: time.Minute}
-	followName(t, n, External{}, func(t *testing.T, r *Registry, p *Pool) {
+	followName(t, n, External{}, func(t bubble, r *Registry, p *Pool) {
 		<-r.SetExternalName(web, "db.example", 80)
 		n.set(0, &dns.NotFoundError{Name: "db.example"})
 		time.Sleep(62 * time.Second)
@@ -186,7 +186,7 @@ func TestExternalNameRefused(t *testing.T) {
 		{[]string{"192.0.2.1"}, "[192.0.2.1:80]", "<nil>"},
 	} {
 		n.set(time.Minute, nil, c.addrs...)
-		followName(t, n, External{Deny: deny}, func(t *testing.T, r *Registry, p *Pool) {
+		followName(t, n, External{Deny: deny}, func(t bubble, r *Registry, p *Pool) {
 			<-r.SetExternalName(web, "db.example", 80)
 			if got := inUse(p); got != c.want || fmt.Sprint(externalError(p)) != c.err {
 				t.Errorf("%v: in use %v, error %v", c.addrs, got, externalError(p))
@@ -198,7 +198,7 @@ func TestExternalNameRefused(t *testing.T) {
 	}
 	// A name that was good and is pointed at something else (DNS rebinding) loses its endpoints at once.
 	n.set(time.Minute, nil, "192.0.2.1")
-	followName(t, n, External{}, func(t *testing.T, r *Registry, p *Pool) {
+	followName(t, n, External{}, func(t bubble, r *Registry, p *Pool) {
 		<-r.SetExternalName(web, "db.example", 80)
 		n.set(time.Minute, nil, "127.0.0.1")
 		time.Sleep(time.Minute)
@@ -207,7 +207,7 @@ func TestExternalNameRefused(t *testing.T) {
 			t.Errorf("in use: %v", inUse(p))
 		}
 	})
-	followName(t, n, External{Own: func() ([]netip.Addr, error) { return nil, errors.New("no netlink") }}, func(t *testing.T, r *Registry, p *Pool) {
+	followName(t, n, External{Own: func() ([]netip.Addr, error) { return nil, errors.New("no netlink") }}, func(t bubble, r *Registry, p *Pool) {
 		n.set(time.Minute, nil, "192.0.2.1")
 		<-r.SetExternalName(web, "db.example", 80)
 		if inUse(p) != "[]" || externalError(p) == nil {
@@ -218,7 +218,7 @@ func TestExternalNameRefused(t *testing.T) {
 
 func TestExternalNameChanges(t *testing.T) {
 	n := &names{addrs: []string{"192.0.2.1"}, ttl: time.Minute}
-	followName(t, n, External{}, func(t *testing.T, r *Registry, p *Pool) {
+	followName(t, n, External{}, func(t bubble, r *Registry, p *Pool) {
 		first := r.SetExternalName(web, "db.example", 80)
 		<-first
 		if r.SetExternalName(web, "db.example", 80) != first {
@@ -263,7 +263,7 @@ func TestExternalNameChanges(t *testing.T) {
 
 func TestExternalNameEnds(t *testing.T) {
 	n := &names{addrs: []string{"192.0.2.1"}, ttl: time.Minute}
-	followName(t, n, External{}, func(t *testing.T, r *Registry, p *Pool) {
+	followName(t, n, External{}, func(t bubble, r *Registry, p *Pool) {
 		<-r.SetExternalName(router.ServicePort{Name: "none"}, "db.example", 80) // no pool
 		<-r.SetExternalName(web, "192.0.2.9", 80)                               // an address needs no DNS
 		if inUse(p) != "[192.0.2.9:80]" || len(n.log()) != 0 {
@@ -340,6 +340,7 @@ func (z *zone) point(a netip.Addr) {
 }
 
 func (z *zone) serve(t *testing.T) {
+	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -10,8 +10,11 @@ import (
 	"time"
 )
 
+// bubble is the T of a test on a fake clock.
+type bubble struct{ *testing.T }
+
 // inBubble runs a test on a fake clock, with a Pool of n Endpoints that are reached through pipes.
-func inBubble(t *testing.T, o Options, n int, test func(t *testing.T, p *Pool, net *pipes)) {
+func inBubble(t *testing.T, o Options, n int, test func(t bubble, p *Pool, net *pipes)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		net := &pipes{fail: map[netip.AddrPort]error{}}
@@ -20,11 +23,11 @@ func inBubble(t *testing.T, o Options, n int, test func(t *testing.T, p *Pool, n
 		defer r.Close()
 		p, _ := r.Ensure(web)
 		set(r, pods(n)...)
-		test(t, p, net)
+		test(bubble{t}, p, net)
 	})
 }
 
-func state(t *testing.T, p *Pool, uid string) EndpointStatus {
+func state(t testing.TB, p *Pool, uid string) EndpointStatus {
 	t.Helper()
 	s, _ := p.status()
 	for _, e := range s.Endpoints {
@@ -43,7 +46,7 @@ func TestEjection(t *testing.T) {
 		OnEject:   func(e *Endpoint, why Failure) { ejected++ },
 		OnRestore: func(e *Endpoint) { restored++ },
 	}}
-	inBubble(t, o, 3, func(t *testing.T, p *Pool, net *pipes) {
+	inBubble(t, o, 3, func(t bubble, p *Pool, net *pipes) {
 		v := p.View(ViewSpec{})
 		e := byUID(t, p, "u2")
 		net.fail[e.AddrPort()] = syscall.ECONNREFUSED
@@ -60,7 +63,7 @@ func TestEjection(t *testing.T) {
 			t.Errorf("out for less than 10 s: %v", got)
 		}
 		for range 3 {
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			if got := spread(v, 300); got["u2"] != 1 {
 				t.Fatalf("%d probes, want 1", got["u2"])
 			}
@@ -71,7 +74,7 @@ func TestEjection(t *testing.T) {
 				t.Fatalf("after a failed probe: %v", got)
 			}
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		delete(net.fail, e.AddrPort())
 		if got := spread(v, 300); got["u2"] != 1 {
 			t.Fatalf("%d probes, want 1", got["u2"])
@@ -91,7 +94,7 @@ func TestEjection(t *testing.T) {
 // would have got over all others.
 func TestEjectionInEveryAlgorithm(t *testing.T) {
 	for _, a := range []Algorithm{RandomTwo, RoundRobin, LeastConnections, PeakEWMA, Hash} {
-		inBubble(t, Options{}, 5, func(t *testing.T, p *Pool, _ *pipes) {
+		inBubble(t, Options{}, 5, func(t bubble, p *Pool, _ *pipes) {
 			v := p.View(ViewSpec{Algorithm: a})
 			for _, e := range p.members.Load().inUse {
 				v.Observe(e, time.Millisecond)
@@ -134,7 +137,7 @@ func TestEjectionInEveryAlgorithm(t *testing.T) {
 // Never more than half of the ready Endpoints, and never the last.
 func TestEjectionNeverMoreThanHalf(t *testing.T) {
 	for n := 1; n <= 7; n++ {
-		inBubble(t, Options{}, n, func(t *testing.T, p *Pool, _ *pipes) {
+		inBubble(t, Options{}, n, func(t bubble, p *Pool, _ *pipes) {
 			for _, e := range p.members.Load().inUse {
 				e.Failed(Refused)
 				e.Failed(Timeout)
@@ -157,7 +160,7 @@ func TestEjectionNeverMoreThanHalf(t *testing.T) {
 
 // Half is of those in use now: when the healthy ones are scaled away, ejected ones come back.
 func TestEjectionHalfAfterScaleDown(t *testing.T) {
-	inBubble(t, Options{}, 4, func(t *testing.T, p *Pool, _ *pipes) {
+	inBubble(t, Options{}, 4, func(t bubble, p *Pool, _ *pipes) {
 		byUID(t, p, "u1").Failed(Refused)
 		time.Sleep(time.Second)
 		byUID(t, p, "u2").Failed(Refused)
@@ -176,7 +179,7 @@ func TestEjectionHalfAfterScaleDown(t *testing.T) {
 }
 
 func TestMaxFails(t *testing.T) {
-	inBubble(t, Options{MaxFails: 3}, 2, func(t *testing.T, p *Pool, _ *pipes) {
+	inBubble(t, Options{MaxFails: 3}, 2, func(t bubble, p *Pool, _ *pipes) {
 		e := byUID(t, p, "u1")
 		for range 5 { // never three in one fail_timeout
 			e.Failed(Refused)
@@ -193,7 +196,7 @@ func TestMaxFails(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 	})
-	inBubble(t, Options{MaxFails: -1}, 2, func(t *testing.T, p *Pool, _ *pipes) {
+	inBubble(t, Options{MaxFails: -1}, 2, func(t bubble, p *Pool, _ *pipes) {
 		byUID(t, p, "u1").Failed(Refused)
 		if s := state(t, p, "u1"); s.State != StateReady {
 			t.Errorf("ejection is off, and yet %+v", s)
@@ -203,7 +206,7 @@ func TestMaxFails(t *testing.T) {
 
 // What says nothing about the Endpoint does not count.
 func TestFailuresThatDoNotCount(t *testing.T) {
-	inBubble(t, Options{}, 2, func(t *testing.T, p *Pool, _ *pipes) {
+	inBubble(t, Options{}, 2, func(t bubble, p *Pool, _ *pipes) {
 		for _, f := range []Failure{NoFailure, Local, Canceled, Gone, Limited} {
 			byUID(t, p, "u1").Failed(f)
 			if s := state(t, p, "u1"); s.State != StateReady || s.Fails != 0 {
@@ -215,7 +218,7 @@ func TestFailuresThatDoNotCount(t *testing.T) {
 
 // A Pod that shuts down refuses new connections and finishes what it accepted: those answers are not a recovery.
 func TestOldAnswersDoNotRestore(t *testing.T) {
-	inBubble(t, Options{}, 2, func(t *testing.T, p *Pool, _ *pipes) {
+	inBubble(t, Options{}, 2, func(t bubble, p *Pool, _ *pipes) {
 		e := byUID(t, p, "u1")
 		e.Failed(Refused)
 		e.Succeeded()
@@ -228,7 +231,7 @@ func TestOldAnswersDoNotRestore(t *testing.T) {
 // A connect proves that the Pod listens, not that it answers.
 func TestConnectRestoresOnlyFromConnectFailures(t *testing.T) {
 	for _, f := range []Failure{Refused, Timeout, Unreachable, Reset} {
-		inBubble(t, Options{}, 2, func(t *testing.T, p *Pool, _ *pipes) {
+		inBubble(t, Options{}, 2, func(t bubble, p *Pool, _ *pipes) {
 			e := byUID(t, p, "u1")
 			e.Failed(f)
 			dial(t, e).Put()
@@ -245,7 +248,7 @@ func TestConnectRestoresOnlyFromConnectFailures(t *testing.T) {
 
 // When everything else was tried, an ejected Endpoint is better than a refusal.
 func TestEjectedIsTheLastResort(t *testing.T) {
-	inBubble(t, Options{}, 2, func(t *testing.T, p *Pool, _ *pipes) {
+	inBubble(t, Options{}, 2, func(t bubble, p *Pool, _ *pipes) {
 		v := p.View(ViewSpec{})
 		byUID(t, p, "u1").Failed(Refused)
 		var tried Tried
@@ -261,7 +264,7 @@ func TestEjectedIsTheLastResort(t *testing.T) {
 
 // Health is the Endpoint's, whatever happens to the others.
 func TestHealthSurvivesMemberChanges(t *testing.T) {
-	inBubble(t, Options{}, 3, func(t *testing.T, p *Pool, _ *pipes) {
+	inBubble(t, Options{}, 3, func(t bubble, p *Pool, _ *pipes) {
 		e := byUID(t, p, "u1")
 		e.Failed(Refused)
 		set(p.registry, pods(5)...)
@@ -276,7 +279,7 @@ func TestHealthSurvivesMemberChanges(t *testing.T) {
 // The ports of a Service have one budget.
 // A black hole (F2): the connect ends by the timeout, counts, and the Endpoint goes out.
 func TestBlackHole(t *testing.T) {
-	inBubble(t, Options{}, 2, func(t *testing.T, p *Pool, n *pipes) {
+	inBubble(t, Options{}, 2, func(t bubble, p *Pool, n *pipes) {
 		p.registry.o.Dial = func(ctx context.Context, _ netip.AddrPort) (net.Conn, error) {
 			<-ctx.Done()
 			return nil, ctx.Err()

@@ -161,7 +161,7 @@ func TestAddressReuse(t *testing.T) {
 
 // The Pod leaves while a connect to its address is under way: the connection may reach someone else by now.
 func TestEndpointLeavesDuringConnect(t *testing.T) {
-	inBubble(t, Options{}, 1, func(t *testing.T, p *Pool, n *pipes) {
+	inBubble(t, Options{}, 1, func(t bubble, p *Pool, n *pipes) {
 		n.delay = time.Second
 		e := byUID(t, p, "u1")
 		go func() {
@@ -186,7 +186,7 @@ func TestEndpointLeavesDuringConnect(t *testing.T) {
 
 // A Pod that comes back while it drains is the same Endpoint, and its connections are good.
 func TestEndpointComesBack(t *testing.T) {
-	inBubble(t, Options{}, 2, func(t *testing.T, p *Pool, _ *pipes) {
+	inBubble(t, Options{}, 2, func(t bubble, p *Pool, _ *pipes) {
 		e := byUID(t, p, "u1")
 		c := dial(t, e)
 		set(p.registry, pod(2))
@@ -212,7 +212,7 @@ func TestEndpointComesBack(t *testing.T) {
 
 // A Pod that turns unready gets nothing, but keeps its health.
 func TestUnreadyEndpointStaysKnown(t *testing.T) {
-	inBubble(t, Options{}, 2, func(t *testing.T, p *Pool, _ *pipes) {
+	inBubble(t, Options{}, 2, func(t bubble, p *Pool, _ *pipes) {
 		e := byUID(t, p, "u1")
 		c := dial(t, e)
 		dial(t, e).Put()

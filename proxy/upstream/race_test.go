@@ -24,6 +24,7 @@ type tenant struct {
 }
 
 func startTenant(t testing.TB, addr netip.AddrPort, uid string) *tenant {
+	t.Helper()
 	l, err := net.Listen("tcp", addr.String())
 	if err != nil {
 		t.Error(err)

@@ -7,7 +7,7 @@ import (
 
 func TestSlowStart(t *testing.T) {
 	for _, a := range []Algorithm{RandomTwo, RoundRobin, LeastConnections, PeakEWMA} {
-		inBubble(t, Options{SlowStart: 10 * time.Second}, 3, func(t *testing.T, p *Pool, _ *pipes) {
+		inBubble(t, Options{SlowStart: 10 * time.Second}, 3, func(t bubble, p *Pool, _ *pipes) {
 			v := p.View(ViewSpec{Algorithm: a})
 			observe := func() {
 				for _, e := range p.members.Load().inUse {
@@ -49,7 +49,7 @@ func TestSlowStart(t *testing.T) {
 
 func TestSlowStartUnderLoad(t *testing.T) {
 	for _, a := range []Algorithm{RandomTwo, LeastConnections} {
-		inBubble(t, Options{SlowStart: 100 * time.Second}, 2, func(t *testing.T, p *Pool, _ *pipes) {
+		inBubble(t, Options{SlowStart: 100 * time.Second}, 2, func(t bubble, p *Pool, _ *pipes) {
 			v := p.View(ViewSpec{Algorithm: a})
 			hold := func(n int) {
 				for range n {

@@ -3,6 +3,7 @@ package upstream
 import (
 	"net"
 	"net/netip"
+	"slices"
 )
 
 // Addresses that an ExternalName Service never reaches (SECURITY.md C6): whoever may write a Service would else borrow the
@@ -62,10 +63,8 @@ func special(a netip.Addr) string {
 	case a.IsMulticast(), a == broadcast:
 		return "it is multicast"
 	}
-	for _, m := range metadata {
-		if a == m {
-			return "it is a cloud's metadata service"
-		}
+	if slices.Contains(metadata, a) {
+		return "it is a cloud's metadata service"
 	}
 	return ""
 }

@@ -11,7 +11,7 @@ import (
 )
 
 func TestDrainIsBounded(t *testing.T) {
-	inBubble(t, Options{}, 2, func(t *testing.T, p *Pool, _ *pipes) {
+	inBubble(t, Options{}, 2, func(t bubble, p *Pool, _ *pipes) {
 		e := byUID(t, p, "u1")
 		c := dial(t, e)
 		broken := make(chan error)
@@ -32,7 +32,7 @@ func TestDrainIsBounded(t *testing.T) {
 			t.Errorf("%d known, %d open", len(p.known), p.registry.Open())
 		}
 	})
-	inBubble(t, Options{DrainTimeout: -1}, 2, func(t *testing.T, p *Pool, n *pipes) {
+	inBubble(t, Options{DrainTimeout: -1}, 2, func(t bubble, p *Pool, n *pipes) {
 		c := dial(t, byUID(t, p, "u1"))
 		set(p.registry, pod(2))
 		time.Sleep(24 * time.Hour)
@@ -45,7 +45,7 @@ func TestDrainIsBounded(t *testing.T) {
 }
 
 func TestIdleConnectionsExpire(t *testing.T) {
-	inBubble(t, Options{}, 1, func(t *testing.T, p *Pool, _ *pipes) {
+	inBubble(t, Options{}, 1, func(t bubble, p *Pool, _ *pipes) {
 		e := byUID(t, p, "u1")
 		a, b := dial(t, e), dial(t, e)
 		a.Put()
@@ -77,7 +77,7 @@ func TestIdleConnectionsExpire(t *testing.T) {
 }
 
 func TestConnectionAge(t *testing.T) {
-	inBubble(t, Options{MaxAge: time.Minute}, 1, func(t *testing.T, p *Pool, _ *pipes) {
+	inBubble(t, Options{MaxAge: time.Minute}, 1, func(t bubble, p *Pool, _ *pipes) {
 		e := byUID(t, p, "u1")
 		c := dial(t, e)
 		for range 2 {
@@ -129,7 +129,7 @@ func TestSweeperClosesStaleConnections(t *testing.T) {
 }
 
 func TestSweep(t *testing.T) {
-	inBubble(t, Options{}, 2, func(t *testing.T, p *Pool, _ *pipes) {
+	inBubble(t, Options{}, 2, func(t bubble, p *Pool, _ *pipes) {
 		r := p.registry
 		v := p.View(ViewSpec{})
 		other := web

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -169,12 +170,7 @@ const maxAddresses = 256
 // add enters an address once.
 func (a *Answer) add(addr netip.Addr) {
 	addr = addr.Unmap()
-	for _, known := range a.Addrs {
-		if known == addr {
-			return
-		}
-	}
-	if len(a.Addrs) < maxAddresses {
+	if len(a.Addrs) < maxAddresses && !slices.Contains(a.Addrs, addr) {
 		a.Addrs = append(a.Addrs, addr)
 	}
 }
