@@ -99,40 +99,51 @@ func (s *session) fail(f failure) {
 
 // attempt connects, sends the request and reads the head of the answer, on other endpoints and connections as the retry rules
 // allow: (a) an endpoint that cannot be connected to is passed over, whatever the method; (b) a pooled connection that ends before
-// a byte of the answer is replaced once by a fresh one, where the method and the body can bear it.
+// a byte of the answer is replaced once by a fresh one, where the method and the body can bear it. A Pod that shuts down
+// closes its idle connections and refuses others: the fresh connection of (b) may be to the next endpoint, by (a).
 func (s *session) attempt(l *lane) (*podConn, failure) {
 	var tried upstream.Tried
 	last := failNoEndpoint
-	connects := 0
-	for connects < maxConnects {
+	repeated := false
+	for connects := 0; connects < maxConnects; {
 		ep := l.view.Next(s.x, &tried)
 		if ep == nil {
 			return nil, last
 		}
 		tried.Add(ep)
 		s.x.Upstream.Tries++
-		pod, err := s.connect(ep)
-		if err != nil {
-			kind := upstream.KindOf(err)
-			if kind == upstream.Gone {
-				continue
+		var pod *podConn
+		var err error
+		if repeated {
+			pod, err = s.reconnect(ep)
+		} else {
+			pod, err = s.connect(ep)
+		}
+		if err == nil {
+			f, again := s.try(pod)
+			if again && !repeated && l.pool.AllowRetry() {
+				repeated = true
+				pod, err = s.again(ep)
+				if err == nil {
+					f, _ = s.try(pod)
+				}
 			}
+			switch {
+			case err != nil: // the next endpoint
+			case f == failure{}:
+				return pod, f
+			default:
+				return nil, f
+			}
+		}
+		if kind := upstream.KindOf(err); kind != upstream.Gone {
 			ep.Failed(kind)
 			last = connectFailure(kind)
 			if kind != upstream.Limited {
 				connects++
 				s.x.Upstream.Retry = last.why
 			}
-			continue
 		}
-		f, again := s.try(pod)
-		if again && l.pool.AllowRetry() {
-			f, pod = s.again(ep)
-		}
-		if f == (failure{}) {
-			return pod, f
-		}
-		return nil, f
 	}
 	return nil, last
 }
@@ -147,24 +158,22 @@ func connectFailure(kind upstream.Failure) failure {
 	return failConnect
 }
 
-// again repeats the request on a fresh connection to the same endpoint.
-func (s *session) again(ep *upstream.Endpoint) (failure, *podConn) {
+// again prepares to repeat the request, and returns a fresh connection to the same endpoint.
+func (s *session) again(ep *upstream.Endpoint) (*podConn, error) {
 	s.x.Upstream.Tries++
 	s.x.Upstream.Retry = exchange.UpstreamReset
 	if s.x.Request.Body != nil {
 		s.c.srv.Rewind()
 	}
+	return s.reconnect(ep)
+}
+
+// reconnect returns a fresh connection to ep.
+func (s *session) reconnect(ep *upstream.Endpoint) (*podConn, error) {
 	if err := ep.Reserve(); err != nil {
-		return connectFailure(upstream.KindOf(err)), nil
+		return nil, err
 	}
-	pod, err := s.dial(ep)
-	if err != nil {
-		kind := upstream.KindOf(err)
-		ep.Failed(kind)
-		return connectFailure(kind), nil
-	}
-	f, _ := s.try(pod)
-	return f, pod
+	return s.dial(ep)
 }
 
 // connect returns a connection to ep: one from its pool, or a fresh one.

@@ -1,0 +1,77 @@
+package proxy_test
+
+import (
+	"bufio"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"podlane.dev/podlane/proxy"
+)
+
+// leavingPod answers the first request of each connection and takes the second as SIGTERM: it refuses connections from then on and
+// closes those that it has without an answer, as a server does whose idle connections are closed while a request is on its way.
+func leavingPod(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				in := bufio.NewReader(c)
+				for served := false; ; served = true {
+					if _, err := http.ReadRequest(in); err != nil {
+						return
+					}
+					if served {
+						_ = l.Close()
+						return
+					}
+					if _, err := c.Write([]byte("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nleaving")); err != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// A request that meets the end of a pooled connection, and then a refused one, goes to the next endpoint.
+func TestPodThatLeavesIsPassedOver(t *testing.T) {
+	staying := backend(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("staying")) })
+	r := newRig(t, proxy.Options{})
+	r.route("a.test", leavingPod(t), staying)
+	seen := map[string]int{}
+	for i := range 20 {
+		res, body := r.do(http.MethodPut, "http://a.test/", strings.NewReader("x"))
+		if res.StatusCode != http.StatusOK {
+			t.Fatalf("request %d: %d %q", i, res.StatusCode, body)
+		}
+		seen[body]++
+	}
+	if seen["leaving"] != 1 || seen["staying"] != 19 {
+		t.Errorf("answers came from %v: the Pod that leaves should have given one", seen)
+	}
+}
+
+// With no other endpoint the request fails at once, and as a connect error.
+func TestOnlyPodLeaves(t *testing.T) {
+	r := newRig(t, proxy.Options{})
+	r.route("a.test", leavingPod(t))
+	if res, body := r.do(http.MethodGet, "http://a.test/", nil); res.StatusCode != http.StatusOK {
+		t.Fatalf("%d %q", res.StatusCode, body)
+	}
+	if res, body := r.do(http.MethodGet, "http://a.test/", nil); res.StatusCode != http.StatusBadGateway {
+		t.Errorf("%d %q, want 502", res.StatusCode, body)
+	}
+}
