@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -145,4 +146,27 @@ func TestShutdownGracefulGoesOnAccepting(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Fatal("the backend does not end")
 	}
+}
+
+func TestCheckKnowsABodyThatChanged(t *testing.T) {
+	address, ended := start(t, "--shutdown=refuse")
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	in := bufio.NewReader(c)
+	const sum = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824" // of "hello"
+	for body, status := range map[string]int{"hello": http.StatusOK, "hellO": http.StatusUnprocessableEntity} {
+		request := "POST /check?id=a&n=70000 HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nX-Body-Sha256: " + sum + "\r\n\r\n" + body
+		answer, got := exchange(t, c, in, request)
+		if answer.StatusCode != status {
+			t.Errorf("body %q: %s", body, answer.Status)
+		}
+		if status == http.StatusOK && (len(got) != 70000 || answer.Header.Get("X-Id") != "a" || answer.Header.Get("X-Received-Sha256") != sum ||
+			answer.Header.Get("X-Body-Sha256") != fmt.Sprintf("%x", sha256.Sum256([]byte(got)))) {
+			t.Errorf("%d bytes, %v", len(got), answer.Header)
+		}
+	}
+	end(t, ended)
 }

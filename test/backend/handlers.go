@@ -35,6 +35,7 @@ func newBackend(o *options) *backend {
 	b.pages = map[string]http.HandlerFunc{
 		"/sha":     b.sha,
 		"/bytes":   b.bytes,
+		"/check":   b.check,
 		"/slow":    b.slow,
 		"/status":  b.status,
 		"/stream":  b.stream,
