@@ -72,8 +72,9 @@ type Cluster struct {
 	apiServer  *Process
 	controller *Process
 
-	mu      sync.Mutex
-	stopped bool
+	mu       sync.Mutex
+	stopped  bool
+	launched []*Process
 }
 
 // nodeIP is where the API server and the Node are; it is outside the Pod ranges, and no loopback address, which objects
@@ -146,6 +147,9 @@ func (c *Cluster) Stop() {
 		return
 	}
 	c.stopped = true
+	for _, p := range c.launched {
+		p.Kill()
+	}
 	if c.Kubelet != nil {
 		c.Kubelet.Stop()
 	}

@@ -249,15 +249,21 @@ func (n *Namespace) SetLoadBalancer(service string, address netip.Addr) {
 // Kubeconfig makes a kubeconfig for a service account of the namespace, with what RBAC allows it and no more.
 func (n *Namespace) Kubeconfig(serviceAccount string) string {
 	n.t.Helper()
-	hour := int64(3600)
-	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &hour}}
-	request, err := n.cluster.Client.CoreV1().ServiceAccounts(n.Name).CreateToken(n.t.Context(), serviceAccount, request, metav1.CreateOptions{})
+	path, err := n.cluster.ServiceAccountKubeconfig(n.t.Context(), n.Name, serviceAccount)
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	path := n.cluster.path(fmt.Sprintf("kubeconfig-%s-%s", n.Name, serviceAccount))
-	if err := n.cluster.writeConfig(path, request.Status.Token, n.Name); err != nil {
-		n.t.Fatal(err)
-	}
 	return path
+}
+
+// ServiceAccountKubeconfig makes a kubeconfig for a service account of any namespace. It is good for an hour.
+func (c *Cluster) ServiceAccountKubeconfig(ctx context.Context, namespace, name string) (path string, err error) {
+	hour := int64(3600)
+	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &hour}}
+	request, err = c.Client.CoreV1().ServiceAccounts(namespace).CreateToken(ctx, name, request, metav1.CreateOptions{})
+	if err != nil {
+		return "", fmt.Errorf("token for service account %s/%s: %w", namespace, name, err)
+	}
+	path = c.path(fmt.Sprintf("kubeconfig-%s-%s", namespace, name))
+	return path, c.writeConfig(path, request.Status.Token, namespace)
 }

@@ -62,16 +62,7 @@ func run(p Process) (*Process, error) {
 // It is stopped when the test ends, and the end of its log is shown if the test has failed.
 func (c *Cluster) Start(t testing.TB, p Process) *Process {
 	t.Helper()
-	if p.Log == "" {
-		f, err := os.CreateTemp(c.Dir, filepath.Base(p.Path)+"-*.log")
-		if err != nil {
-			t.Fatal(err)
-		}
-		f.Close()
-		p.Log = f.Name()
-	}
-	p.Env = append([]string{"KUBECONFIG=" + c.kubeconfig}, p.Env...)
-	started, err := run(p)
+	started, err := c.launch(p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,6 +73,35 @@ func (c *Cluster) Start(t testing.TB, p Process) *Process {
 		}
 	})
 	return started
+}
+
+// Launch is Start for a process that belongs to no test: it runs until Stop ends the cluster.
+func (c *Cluster) Launch(p Process) (*Process, error) {
+	started, err := c.launch(p)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stopped {
+		started.Kill()
+		return nil, errors.New("the cluster has stopped")
+	}
+	c.launched = append(c.launched, started)
+	return started, nil
+}
+
+func (c *Cluster) launch(p Process) (*Process, error) {
+	if p.Log == "" {
+		f, err := os.CreateTemp(c.Dir, filepath.Base(p.Path)+"-*.log")
+		if err != nil {
+			return nil, err
+		}
+		f.Close()
+		p.Log = f.Name()
+	}
+	p.Env = append([]string{"KUBECONFIG=" + c.kubeconfig}, p.Env...)
+	return run(p)
 }
 
 // Pid is the process's number inside the tests' process namespace.
