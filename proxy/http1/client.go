@@ -44,35 +44,36 @@ func (c *Client) StartRequest(x *exchange.Exchange) {
 		b = append(b, r.RawQuery...)
 	}
 	b = append(b, " HTTP/1.1\r\n"...)
+	c.frameRequest(r)
 	b = r.Fields.AppendTo(b)
-	o.buf = c.frameRequest(b, r)
-}
-
-// frameRequest appends the fields that say where the body ends, and the end of the head.
-func (c *Client) frameRequest(b []byte, r *exchange.Request) []byte {
 	switch {
 	case len(r.Upgrade) > 0:
 		b = append(b, "Connection: Upgrade\r\nUpgrade: "...)
 		b = append(b, r.Upgrade...)
 		b = append(b, "\r\n"...)
-		c.out.frame(noBody, 0)
+	case o.chunked:
+		b = append(b, "Transfer-Encoding: chunked\r\n"...)
+	}
+	o.buf = append(b, "\r\n"...)
+}
+
+// frameRequest decides how the body ends, and makes Content-Length agree with the body that is sent: a filter may have wrapped, replaced
+// or removed the client's.
+func (c *Client) frameRequest(r *exchange.Request) {
+	f := &r.Fields
+	switch {
 	case r.Body == nil:
-		if !r.Fields.Has(exchange.ContentLength) && expectsBody(r.Method) {
-			b = append(b, "Content-Length: 0\r\n"...)
+		if f.Has(exchange.ContentLength) || expectsBody(r.Method) {
+			setLength(f, 0)
 		}
 		c.out.frame(noBody, 0)
 	case r.Body.Length() < 0:
-		b = append(b, "Transfer-Encoding: chunked\r\n"...)
+		f.Del(exchange.ContentLength)
 		c.out.frame(byChunks, -1)
 	default:
-		if !r.Fields.Has(exchange.ContentLength) {
-			b = append(b, "Content-Length: "...)
-			b = appendInt(b, r.Body.Length())
-			b = append(b, "\r\n"...)
-		}
+		setLength(f, r.Body.Length())
 		c.out.frame(byLength, r.Body.Length())
 	}
-	return append(b, "\r\n"...)
 }
 
 // expectsBody reports whether a request of this method without a body says so (RFC 9110 section 8.6).

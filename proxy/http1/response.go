@@ -47,7 +47,7 @@ func (p *responseParser) advance(buf []byte, res *exchange.Response, lim *Limits
 	res.Fields.Rebase(buf)
 	for {
 		at := p.start
-		line, more, err := p.next(buf, lim.ResponseHead-p.start, errHeaderLarge)
+		line, more, err := p.next(buf, lim.ResponseHead-p.start-2, errHeaderLarge)
 		if err == errHeaderLarge {
 			return false, errResponseLarge
 		}
@@ -60,7 +60,7 @@ func (p *responseParser) advance(buf []byte, res *exchange.Response, lim *Limits
 		switch {
 		case !p.inHead:
 			if err := p.statusLine(at, line, res); err != nil {
-				return false, err
+				return false, responseLine(line, err)
 			}
 			p.inHead = true
 			continue
@@ -78,9 +78,17 @@ func (p *responseParser) advance(buf []byte, res *exchange.Response, lim *Limits
 			}
 		}
 		if err != nil {
-			return false, err
+			return false, responseLine(line, err)
 		}
 	}
+}
+
+// responseLine is bareCR for responses.
+func responseLine(line []byte, why error) error {
+	if bareCR(line, why) == errLineEnding {
+		return errResponseLine
+	}
+	return why
 }
 
 // statusLine reads HTTP-version SP 3DIGIT [ SP reason ].
