@@ -104,16 +104,19 @@ func (c *command) logged(message string) map[string]any {
 }
 
 func TestControllerInAnEmptyCluster(t *testing.T) {
-	metrics := freeAddress(t)
+	metrics, traffic := freeAddress(t), freeAddress(t)
 	hold := make(chan struct{})
 	c := start(t, "controller", "--kubeconfig", apiServer(t, hold), "--disable-leader-election", "--access-log=off", "--update-status=false",
-		"--http-address=127.0.0.1:0", "--https-address=127.0.0.1:0", "--admin-address=127.0.0.1:0", "--metrics-address="+metrics, "--drain-delay=0")
+		"--http-address="+traffic, "--https-address=127.0.0.1:0", "--admin-address=127.0.0.1:0", "--metrics-address="+metrics, "--drain-delay=0")
 	eventually(t, "the metrics server is up before the cluster is known", func() bool {
 		a, err := sockets{http: metrics}.ask("http://localhost/readyz")
 		return err == nil && a.status == http.StatusServiceUnavailable
 	})
 	if code, body := adminPage(t, metrics, "/healthz"); code != 200 {
 		t.Errorf("/healthz %d %s while it starts, want 200", code, body)
+	}
+	if a, err := (sockets{http: traffic}).ask("http://a.example/"); err == nil {
+		t.Errorf("before the cluster is known requests are answered with %d, want no listener: a 404 would be a lie", a.status)
 	}
 	close(hold)
 	serving := c.logged("serving")
