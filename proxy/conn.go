@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"podlane.dev/podlane/proxy/exchange"
 	"podlane.dev/podlane/proxy/http1"
 )
@@ -41,6 +43,7 @@ func (e *Engine) newConn(nc net.Conn) *conn {
 			_ = raw.Control(func(fd uintptr) { c.fd = int(fd) })
 		}
 	}
+	c.since.Store(e.sweeper.now.Load())
 	c.client.Peer = addrPort(nc.RemoteAddr())
 	c.client.Local = addrPort(nc.LocalAddr())
 	c.client.Addr = c.client.Peer.Addr()
@@ -74,9 +77,6 @@ func (c *conn) serve() {
 	wait, limit := firstByte, c.e.timeouts.FirstByte
 	for {
 		c.enter(wait, limit)
-		if c.e.draining.Load() && c.served > 0 && c.srv.Buffered() == 0 {
-			return
-		}
 		err := c.srv.Await()
 		if c.enter(reading, c.e.timeouts.Header) != unmarked || err != nil {
 			return
@@ -135,14 +135,33 @@ func (c *conn) unreadable(s *session, m mark, err error) bool {
 	return false
 }
 
-// closeIfIdle ends a connection that waits for a request of which nothing has come, and reports whether it did.
+// newGrace is how long a new connection may be silent while the engine drains: its request may be under way.
+const newGrace = time.Second
+
+// closeIfIdle ends a connection that waits for a request of which nothing has come, and reports whether it did. One that is new is
+// given a moment.
 func (c *conn) closeIfIdle() bool {
 	w := c.main.word.Load()
-	if p := phaseOf(w); (p != idle && p != firstByte) || markOf(w) != unmarked {
+	switch p := phaseOf(w); {
+	case markOf(w) != unmarked, p != idle && p != firstByte:
+		return false
+	case p == firstByte && c.e.sweeper.now.Load()-c.since.Load() < newGrace.Milliseconds():
+		return false
+	case c.readable():
 		return false
 	}
 	c.main.interrupt(w, expired, c)
 	return true
+}
+
+// readable reports whether bytes have come that nobody has read yet.
+func (c *conn) readable() bool {
+	if c.fd < 0 {
+		return false
+	}
+	p := []unix.PollFd{{Fd: int32(c.fd), Events: unix.POLLIN}}
+	n, err := unix.Poll(p, 0)
+	return err == nil && n > 0 && p[0].Revents&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR) == 0
 }
 
 // abort ends whatever the connection does.

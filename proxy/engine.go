@@ -168,13 +168,8 @@ func (e *Engine) Drain() {
 // Shutdown closes the listeners, drains, and waits until every connection has ended or ctx is done; then it closes what is
 // left and returns ctx's error.
 func (e *Engine) Shutdown(ctx context.Context) error {
-	e.draining.Store(true)
-	e.mu.Lock()
-	for l := range e.listeners {
-		_ = l.Close()
-	}
-	e.mu.Unlock()
 	e.Drain()
+	e.closeListeners()
 	err := e.waitConnections(ctx)
 	e.closeOnce.Do(func() {
 		e.sweeper.each(func(c *conn) { c.abort() })
@@ -184,6 +179,15 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 		e.registry.Close()
 	})
 	return err
+}
+
+// closeListeners ends accepting.
+func (e *Engine) closeListeners() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for l := range e.listeners {
+		e.finish(l)
+	}
 }
 
 func (e *Engine) waitConnections(ctx context.Context) error {

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"runtime/debug"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -39,7 +41,7 @@ func (e *Engine) Serve(l *Listener) error {
 		nc, err := l.Accept()
 		if err != nil {
 			e.gate.leave()
-			if errors.Is(err, net.ErrClosed) {
+			if errors.Is(err, net.ErrClosed) || e.draining.Load() {
 				return nil
 			}
 			if !e.survivable(err) {
@@ -47,9 +49,52 @@ func (e *Engine) Serve(l *Listener) error {
 			}
 			continue
 		}
-		e.serving.Add(1)
-		go e.serveConn(nc, l)
+		e.start(nc, l)
 	}
+}
+
+// finish accepts what waits in the kernel's queue and ends listening at once: from then on the kernel refuses. Closing alone
+// would leave a longer moment in which connections that clients believe to be open are reset, because Close waits for Accept to return. The
+// two system calls can not be made one, so a connection that arrives between them is lost: that is what the drain delay before
+// Shutdown is for.
+func (e *Engine) finish(l *Listener) {
+	defer l.Close()
+	sc, ok := l.Listener.(syscall.Conn)
+	if !ok {
+		return
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return
+	}
+	var waiting []int
+	_ = raw.Control(func(fd uintptr) {
+		for {
+			nfd, _, err := unix.Accept4(int(fd), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+			if err != nil {
+				break
+			}
+			waiting = append(waiting, nfd)
+		}
+		_ = unix.Shutdown(int(fd), unix.SHUT_RD)
+	})
+	for _, nfd := range waiting {
+		f := os.NewFile(uintptr(nfd), "")
+		nc, err := net.FileConn(f)
+		_ = f.Close()
+		if err == nil {
+			e.gate.enter()
+			e.start(nc, l)
+		}
+	}
+}
+
+// start serves an accepted connection that the gate has counted, on a goroutine of its own.
+func (e *Engine) start(nc net.Conn, l *Listener) {
+	c := e.newConn(nc)
+	e.sweeper.add(c)
+	e.serving.Add(1)
+	go e.serveConn(c, l)
 }
 
 // survivable reports whether accepting may go on after err, and makes room for it. Running out of file descriptors closes the
@@ -80,8 +125,8 @@ func (e *Engine) shedIdle(n int) {
 	})
 }
 
-// serveConn serves one accepted connection to its end.
-func (e *Engine) serveConn(nc net.Conn, l *Listener) {
+// serveConn serves one connection to its end.
+func (e *Engine) serveConn(c *conn, l *Listener) {
 	defer e.serving.Done()
 	defer e.gate.leave()
 	defer func() {
@@ -92,8 +137,6 @@ func (e *Engine) serveConn(nc net.Conn, l *Listener) {
 	e.tally.accepted.Inc()
 	e.tally.open.Add(1)
 	defer e.tally.open.Add(-1)
-	c := e.newConn(nc)
-	e.sweeper.add(c)
 	defer c.end()
 	if l.Handshake != nil && !c.handshake(l) {
 		return
