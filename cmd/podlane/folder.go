@@ -58,8 +58,9 @@ type folder struct {
 }
 
 // load reads the folder and publishes what it says, unless a file in it is broken and something is live already: then that
-// stays until the file is mended. It reports what changed. The error says that the folder cannot be read at all.
-func (d *folder) load() error {
+// stays until the file is mended. It reports what changed. since is when the change began that load answers to, zero for the
+// first. The error says that the folder cannot be read at all.
+func (d *folder) load(since time.Time) error {
 	start := time.Now()
 	first := d.generation == 0
 	c, err := d.read()
@@ -82,9 +83,14 @@ func (d *folder) load() error {
 	d.publish(table, c.addresses)
 	before := d.live
 	d.live = newScene(table, c.addresses)
-	took := time.Since(start)
+	var eventToLive time.Duration
+	if !since.IsZero() {
+		eventToLive = time.Since(since)
+	}
 	if d.metrics != nil && table != before.table {
-		d.metrics.Published(observe.Publication{Generation: d.generation, Routes: table.Len(), Build: took, EventToLive: took})
+		d.metrics.Published(observe.Publication{
+			Generation: d.generation, Routes: table.Len(), Build: time.Since(start), EventToLive: eventToLive,
+		})
 	}
 	previous, problems := d.setProblems(slices.Concat(c.problems, d.built))
 	d.mu.Lock()
@@ -92,7 +98,7 @@ func (d *folder) load() error {
 	d.mu.Unlock()
 	// What the first load found is part of the report of the start.
 	if !first {
-		d.report.changed(d.live.changesSince(before), table.Len(), took)
+		d.report.changed(d.live.changesSince(before), table.Len(), eventToLive)
 		d.report.problems(previous, problems)
 	}
 	return nil

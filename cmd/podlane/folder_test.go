@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -84,7 +85,7 @@ func (f *fakeFolder) addresses(service string, byPort map[string][]router.Addres
 
 func (f *fakeFolder) loads(t *testing.T, want ...string) {
 	t.Helper()
-	if err := f.load(); err != nil {
+	if err := f.load(time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(want, f.plane.took()); diff != "" {
@@ -151,7 +152,7 @@ func TestFolderKeepsWhatIsLive(t *testing.T) {
 
 	f.contents.problems = nil
 	f.loads(t, "prepare", "publish 0")
-	for _, want := range []string{"- http://a.example/\n", "= 0 routes, live in ", "✓ 1 problem solved\n"} {
+	for _, want := range []string{"- http://a.example/\n", "= 0 routes, live ", "✓ 1 problem solved\n"} {
 		if !strings.Contains(f.out.String(), want) {
 			t.Errorf("%q not said:\n%s", want, f.out.String())
 		}
@@ -168,7 +169,7 @@ func TestFolderSurvivesAPanicInBuild(t *testing.T) {
 	f := newFakeFolder()
 	f.loads(t, "prepare", "publish 0")
 	f.panics = true
-	if err := f.load(); err == nil || !strings.Contains(err.Error(), "a bug") {
+	if err := f.load(time.Now()); err == nil || !strings.Contains(err.Error(), "a bug") {
 		t.Errorf("error %v, want the panic", err)
 	}
 	f.panics = false
@@ -178,7 +179,7 @@ func TestFolderSurvivesAPanicInBuild(t *testing.T) {
 func TestFolderThatCannotBeRead(t *testing.T) {
 	f := newFakeFolder()
 	f.failure = errors.New("no such folder")
-	if err := f.load(); !errors.Is(err, f.failure) || f.ready() == nil {
+	if err := f.load(time.Now()); !errors.Is(err, f.failure) || f.ready() == nil {
 		t.Errorf("error %v, ready %v; want the failure, and not ready", err, f.ready())
 	}
 	if took := f.plane.took(); took != nil {

@@ -27,7 +27,7 @@ type follower struct {
 	root    string // absolute, links not resolved
 	watch   *watch // of the goroutine that settles, until it ends
 	raw     chan struct{}
-	changed chan struct{}
+	changed chan time.Time
 	done    chan struct{}
 	settled sync.WaitGroup
 	reading sync.WaitGroup
@@ -43,7 +43,7 @@ func follow(root string, onError func(error)) (*follower, error) {
 		return nil, fmt.Errorf("folder %s: %w", root, err)
 	}
 	f := &follower{
-		root: absolute, raw: make(chan struct{}, 1), changed: make(chan struct{}, 1), done: make(chan struct{}), onError: onError,
+		root: absolute, raw: make(chan struct{}, 1), changed: make(chan time.Time, 1), done: make(chan struct{}), onError: onError,
 	}
 	if f.watch, err = newWatch(absolute); err != nil {
 		return nil, err
@@ -54,8 +54,8 @@ func follow(root string, onError func(error)) (*follower, error) {
 	return f, nil
 }
 
-// changes receives a value after each burst of changes.
-func (f *follower) changes() <-chan struct{} { return f.changed }
+// changes receives a value after each burst of changes: when the burst began.
+func (f *follower) changes() <-chan time.Time { return f.changed }
 
 // close ends the following and waits for its goroutines.
 func (f *follower) close() error {
@@ -69,7 +69,7 @@ func (f *follower) close() error {
 // tell is called at the end of a burst. It watches anew before it tells: the system follows a folder that was renamed
 // under its old name, and knows nothing of new ones. What happened between the last event and the new watch is seen by
 // whoever reads the folder after tell, what happens later by the new watch.
-func (f *follower) tell() {
+func (f *follower) tell(since time.Time) {
 	next, err := newWatch(f.root)
 	if err != nil {
 		f.onError(err)
@@ -81,8 +81,8 @@ func (f *follower) tell() {
 		f.watch = next
 	}
 	select {
-	case f.changed <- struct{}{}:
-	default: // one is waiting already, and says the same
+	case f.changed <- since:
+	default: // an earlier one is waiting already, and says the same
 	}
 }
 
@@ -225,18 +225,20 @@ func explainWatch(err error) error {
 	return err
 }
 
-// settle calls tell once pokes have paused for followQuiet, or lasted for followMost, until done is closed.
-func settle(done, from <-chan struct{}, tell func()) {
+// settle calls tell, with the time of the first poke, once pokes have paused for followQuiet, or lasted for followMost, until
+// done is closed.
+func settle(done, from <-chan struct{}, tell func(since time.Time)) {
 	for {
 		select {
 		case <-done:
 			return
 		case <-from:
 		}
+		since := time.Now()
 		if !awaitQuiet(done, from) {
 			return
 		}
-		tell()
+		tell(since)
 	}
 }
 

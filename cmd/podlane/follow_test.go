@@ -10,7 +10,7 @@ import (
 )
 
 // followed starts a follower of root and returns its signals.
-func followed(t *testing.T, root string) <-chan struct{} {
+func followed(t *testing.T, root string) <-chan time.Time {
 	t.Helper()
 	f, err := follow(root, func(err error) { t.Errorf("while following: %v", err) })
 	if err != nil {
@@ -42,7 +42,7 @@ func must(t *testing.T, err error) {
 }
 
 // seen waits for a signal. Without one the test would hang until the test binary's own limit; a minute says why.
-func seen(t *testing.T, changes <-chan struct{}, what string) {
+func seen(t *testing.T, changes <-chan time.Time, what string) {
 	t.Helper()
 	select {
 	case <-changes:
@@ -52,7 +52,7 @@ func seen(t *testing.T, changes <-chan struct{}, what string) {
 }
 
 // drained takes signals until writes of before have certainly been told: those of a marker that is written now.
-func drained(t *testing.T, changes <-chan struct{}, root string) {
+func drained(t *testing.T, changes <-chan time.Time, root string) {
 	t.Helper()
 	write(t, filepath.Join(root, "marker.yaml"), time.Now().String())
 	seen(t, changes, "the marker")
@@ -185,6 +185,7 @@ func TestFollowWhatIsNoFolder(t *testing.T) {
 type settled struct {
 	from  chan struct{}
 	told  []time.Duration // since the start
+	since []time.Duration // when the burst began that was told
 	done  chan struct{}
 	begin time.Time
 }
@@ -192,7 +193,10 @@ type settled struct {
 func startSettle(t *testing.T) *settled {
 	t.Helper()
 	s := &settled{from: make(chan struct{}), done: make(chan struct{}), begin: time.Now()}
-	go settle(s.done, s.from, func() { s.told = append(s.told, time.Since(s.begin)) })
+	go settle(s.done, s.from, func(since time.Time) {
+		s.told = append(s.told, time.Since(s.begin))
+		s.since = append(s.since, since.Sub(s.begin))
+	})
 	return s
 }
 
@@ -223,6 +227,9 @@ func TestSettleBurst(t *testing.T) {
 			time.Sleep(followQuiet / 2)
 		}
 		s.end(t, 4*(followQuiet/2)+followQuiet)
+		if s.since[0] != 0 {
+			t.Errorf("told that the burst began at %v, want its first change", s.since[0])
+		}
 	})
 }
 

@@ -51,7 +51,7 @@ func (r *report) started(from string, d *folder, f *front) {
 	r.problems(nil, d.current())
 }
 
-// changed tells what another load made of what was live.
+// changed tells what another load made of what was live, and how long after the change began.
 func (r *report) changed(lines []string, routes int, took time.Duration) {
 	r.mu.Lock()
 	r.told = false
@@ -59,7 +59,7 @@ func (r *report) changed(lines []string, routes int, took time.Duration) {
 	if len(lines) == 0 {
 		return
 	}
-	r.print(append(shorten(lines), fmt.Sprintf("= %s, live in %s", count(routes, "route"), took.Round(100*time.Microsecond)))...)
+	r.print(append(shorten(lines), fmt.Sprintf("= %s, live %s after the change", count(routes, "route"), took.Round(time.Millisecond)))...)
 }
 
 // shorten cuts a list that is too long for a person.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -68,7 +69,7 @@ func runServe(ctx context.Context, p *process, o *serveOptions) (err error) {
 		return fmt.Errorf("--from: %w", err)
 	}
 	defer func() { err = errors.Join(err, following.close()) }()
-	if err := d.load(); err != nil {
+	if err := d.load(time.Time{}); err != nil {
 		return err
 	}
 	if err := f.openAdmin(ctx, adminPages{ready: d.ready, problems: d.current, synced: d.lastSync}); err != nil {
@@ -86,15 +87,15 @@ func runServe(ctx context.Context, p *process, o *serveOptions) (err error) {
 }
 
 // serveFolder makes changes live until a signal ends it or something fails.
-func serveFolder(s stopping, f *front, d *folder, changes <-chan struct{}) error {
+func serveFolder(s stopping, f *front, d *folder, changes <-chan time.Time) error {
 	for {
 		select {
 		case <-s.term.Done():
 			return nil
 		case err := <-f.failed:
 			return err
-		case <-changes:
-			if err := d.load(); err != nil {
+		case since := <-changes:
+			if err := d.load(since); err != nil {
 				d.report.failed(fmt.Errorf("%w; what is live stays", err))
 			}
 		}
