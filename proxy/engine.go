@@ -94,7 +94,7 @@ type Engine struct {
 	clock    http1.Clock
 	sweeper  *sweeper
 	live     atomic.Pointer[live]
-	gate     gate
+	gate     *gate
 
 	draining  atomic.Bool
 	lingering atomic.Int64
@@ -122,16 +122,21 @@ func New(o Options) *Engine {
 	if o.MaxRequests == 0 {
 		o.MaxRequests = 10_000
 	}
+	gate := newGate(o.MaxConnections)
+	if o.Upstream.ServiceConnections == 0 {
+		// One Service must not take what the others need.
+		o.Upstream.ServiceConnections = gate.limit / 2
+	}
 	e := &Engine{
 		opts:      o,
 		limits:    o.Limits,
 		timeouts:  o.Timeouts.withDefaults(),
 		registry:  upstream.NewRegistry(o.Upstream),
 		sweeper:   newSweeper(),
+		gate:      gate,
 		listeners: map[*Listener]struct{}{},
 		tally:     newTally(o.Metrics),
 	}
-	e.gate.init(o.MaxConnections)
 	e.fallback = &chain{metrics: e.routeMetrics(router.RouteID{}, router.Service{})}
 	e.live.Store(&live{table: router.NewTable(nil, nil)})
 	go e.sweeper.run()

@@ -19,16 +19,15 @@ type gate struct {
 // connections to Pods of those that are not, and for the process itself.
 const descriptorShare = 0.7
 
-func (g *gate) init(limit int) {
+// newGate returns a gate for limit connections, or as many as RLIMIT_NOFILE allows where limit is 0.
+func newGate(limit int) *gate {
+	g := &gate{limit: limit}
 	g.free = sync.NewCond(&g.mu)
-	g.limit = limit
-	if limit > 0 {
-		return
-	}
 	var r unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &r); err == nil {
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &r); limit <= 0 && err == nil {
 		g.limit = max(int(float64(min(r.Cur, 1<<30))*descriptorShare), 16)
 	}
+	return g
 }
 
 // wait blocks until one more connection may be accepted, and counts it.
