@@ -101,7 +101,7 @@ func (r *policyReader) parse(s *policySet) {
 		key, rank := r.cut(annotation)
 		family, known := r.byKey[key]
 		if !known {
-			s.report(annotationField(annotation), Problem{Reason: UnsupportedAnnotation, Effect: Ignored, Message: fmt.Sprintf("Podlane does not know %q: it has no effect", key)})
+			s.unknown(annotation, key)
 			continue
 		}
 		if byFamily[family] == nil {
@@ -121,6 +121,26 @@ func (r *policyReader) parse(s *policySet) {
 			s.parseFamily(f, byFamily[i])
 		}
 	}
+}
+
+// guards are the annotations of ingress-nginx that keep strangers out. Until a family knows one of them its routes are closed: without
+// it they would be open to everyone.
+var guards = []string{
+	"allowlist-source-range", "auth-secret", "auth-tls-match-cn", "auth-tls-secret", "auth-tls-verify-client", "auth-type", "auth-url",
+	"denylist-source-range", "whitelist-source-range",
+}
+
+// unknown reports an annotation that no family knows.
+func (s *policySet) unknown(annotation, key string) {
+	p := Problem{Reason: UnsupportedAnnotation, Effect: Ignored, Message: fmt.Sprintf("Podlane does not know %q: it has no effect", key)}
+	if slices.Contains(guards, key) {
+		p.Effect = RouteDenied
+		p.Message = fmt.Sprintf("Podlane does not support %q yet, and without it the routes of this Ingress would be open to everyone: they answer 503; remove it to open them", key)
+		if s.denied == "" {
+			s.denied = key
+		}
+	}
+	s.report(annotationField(annotation), p)
 }
 
 // parseFamily adds f's value, or what its failure means.
