@@ -221,7 +221,7 @@ func (b *body) line(limit int) ([]byte, error) {
 }
 
 func chunkError(err error) error {
-	if err == errLineEnding {
+	if errors.Is(err, errLineEnding) {
 		return errChunk
 	}
 	return err

@@ -71,7 +71,7 @@ func cuts(s string) []int {
 	var at []int
 	for i := 1; i < len(s); i++ {
 		near := bytes.IndexByte([]byte(s[max(0, i-3):min(len(s), i+3)]), '\n') >= 0
-		if len(s) < 400 || i < 20 || len(s)-i < 20 || len(s) < 20_000 && near && i < 4000 || i%4093 == 0 {
+		if len(s) < 400 || i < 20 || len(s)-i < 20 || len(s) < 20_000 && near && i < 600 || i%4093 == 0 {
 			at = append(at, i)
 		}
 	}
@@ -98,8 +98,9 @@ func sockets(t testing.TB, kind int) (server, peer net.Conn) {
 	return ends[0], ends[1]
 }
 
-// overSocket returns a connection on which the pieces arrive one by one, and a function that ends it.
-func overSocket(t testing.TB, pieces [][]byte, halfClose bool) (net.Conn, func()) {
+// overSocket returns a connection on which the pieces arrive one by one, and then the client's end where end is io.EOF, and a function
+// that ends it.
+func overSocket(t testing.TB, pieces [][]byte, end error) (net.Conn, func()) {
 	t.Helper()
 	kind := syscall.SOCK_SEQPACKET
 	for _, p := range pieces {
@@ -119,7 +120,7 @@ func overSocket(t testing.TB, pieces [][]byte, halfClose bool) (net.Conn, func()
 				return
 			}
 		}
-		if halfClose {
+		if errors.Is(end, io.EOF) {
 			_ = peer.(*net.UnixConn).CloseWrite()
 		}
 	}()
@@ -151,8 +152,7 @@ func (o outcome) String() string {
 
 // failed describes an error. Details of refusals belong to the outcome: the client reads them.
 func failed(o outcome, err error) outcome {
-	var reject *exchange.Reject
-	if errors.As(err, &reject) {
+	if reject, ok := errors.AsType[*exchange.Reject](err); ok {
 		o.status = reject.Status
 	}
 	if errors.Is(err, io.ErrUnexpectedEOF) {
@@ -174,7 +174,7 @@ func drain(b exchange.Body) (string, error) {
 			return string(all), fmt.Errorf("%d bytes with error %w", len(p), err)
 		}
 		all = append(all, p...)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return string(all), nil
 		}
 		if err != nil {

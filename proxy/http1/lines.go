@@ -22,8 +22,10 @@ func (l *lines) next(buf []byte, limit int, tooLong *exchange.Reject) (line []by
 	}
 	i := bytes.IndexByte(buf[l.scan:], '\n')
 	if i < 0 {
+		// What was searched before holds no CR but perhaps its last byte: a line that comes byte by byte costs no more than its length.
+		from := max(l.scan-l.start-1, 0)
 		l.scan = len(buf)
-		return nil, true, judge(buf[l.start:], limit, tooLong)
+		return nil, true, judge(buf[l.start:], from, limit, tooLong)
 	}
 	end := l.scan + i
 	content := end
@@ -31,7 +33,7 @@ func (l *lines) next(buf []byte, limit int, tooLong *exchange.Reject) (line []by
 		content--
 	}
 	if content-l.start > limit {
-		return nil, false, judge(buf[l.start:end+1], limit, tooLong)
+		return nil, false, judge(buf[l.start:end+1], 0, limit, tooLong)
 	}
 	if content == end {
 		return nil, false, errLineEnding
@@ -43,10 +45,13 @@ func (l *lines) next(buf []byte, limit int, tooLong *exchange.Reject) (line []by
 
 // judge refuses the beginning of a line that can not become a good one: a CR that no LF follows, or more than limit bytes of content.
 // The first limit+1 bytes decide, with one more where the last of them is a CR, so that what comes later can not change the verdict.
-func judge(part []byte, limit int, tooLong *exchange.Reject) error {
-	window := part[:min(len(part), limit+1)]
-	if cr := bytes.IndexByte(window, '\r'); cr >= 0 && cr+1 < len(part) && part[cr+1] != '\n' {
-		return errLineEnding
+// part[:from] is known to hold no CR.
+func judge(part []byte, from, limit int, tooLong *exchange.Reject) error {
+	window := part[min(from, limit+1, len(part)):min(len(part), limit+1)]
+	if cr := bytes.IndexByte(window, '\r'); cr >= 0 {
+		if cr += from; cr+1 < len(part) && part[cr+1] != '\n' {
+			return errLineEnding
+		}
 	}
 	if len(part) > limit && part[limit] != '\r' {
 		return tooLong

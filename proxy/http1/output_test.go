@@ -226,7 +226,7 @@ func reserialise(x *exchange.Exchange) (string, error) {
 	if b := x.Request.Body; b != nil {
 		for {
 			p, err := b.Next()
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				break
 			}
 			if err != nil {

@@ -161,17 +161,13 @@ func (p *requestParser) field(at int, line []byte, req *exchange.Request, lim *L
 		}
 	}
 	id := exchange.IDOf(line[:n])
+	req.Fields.Parsed(id, at, at+n, at+from, at+to)
 	switch id {
 	case exchange.ContentLength:
-		if err := p.contentLength(value); err != nil {
-			return err
-		}
+		return p.contentLength(value)
 	case exchange.TransferEncoding:
-		if err := p.transferEncoding(value); err != nil {
-			return err
-		}
+		return p.transferEncoding(value)
 	}
-	req.Fields.Parsed(id, at, at+n, at+from, at+to)
 	return nil
 }
 

@@ -20,7 +20,6 @@ var (
 	errResponseLarge  = &InvalidResponse{"header too large"}
 	errResponseLength = &InvalidResponse{"malformed or repeated Content-Length"}
 	errResponseCoding = &InvalidResponse{"transfer coding not supported"}
-	errResponseChunk  = &InvalidResponse{"malformed chunk"}
 )
 
 // responseParser reads one response head from a connection's buffer into an Exchange. It is more tolerant than the request parser:
@@ -48,7 +47,7 @@ func (p *responseParser) advance(buf []byte, res *exchange.Response, lim *Limits
 	for {
 		at := p.start
 		line, more, err := p.next(buf, lim.ResponseHead-p.start-2, errHeaderLarge)
-		if err == errHeaderLarge {
+		if errors.Is(err, errHeaderLarge) {
 			return false, errResponseLarge
 		}
 		if err != nil {
@@ -85,7 +84,7 @@ func (p *responseParser) advance(buf []byte, res *exchange.Response, lim *Limits
 
 // responseLine is bareCR for responses.
 func responseLine(line []byte, why error) error {
-	if bareCR(line, why) == errLineEnding {
+	if errors.Is(bareCR(line, why), errLineEnding) {
 		return errResponseLine
 	}
 	return why

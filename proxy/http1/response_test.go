@@ -217,7 +217,7 @@ func TestAnswers(t *testing.T) {
 				t.Fatalf("byte by byte: %v, want %v", got, whole)
 			}
 			for _, pieces := range [][][]byte{split(s.in), split(s.in, len(s.in)/2), split(s.in, len(s.in)/3, len(s.in)/2)} {
-				conn, stop := overSocket(t, pieces, !s.open)
+				conn, stop := overSocket(t, pieces, end)
 				got := answer(conn, s.method, http1.Limits{})
 				got.used = whole.used
 				if !equal(got, whole) {

@@ -44,11 +44,15 @@ func judge(t *testing.T, v vectors.Vector, how string, got []outcome) {
 }
 
 func read(v vectors.Vector, pieces [][]byte) []outcome {
-	end := errSilent
+	return readRequests(&piecewise{pieces: pieces, end: endOf(v)}, len(v.Answers), http1.Limits{})
+}
+
+// endOf is what follows a vector's input.
+func endOf(v vectors.Vector) error {
 	if v.HalfClose {
-		end = io.EOF
+		return io.EOF
 	}
-	return readRequests(&piecewise{pieces: pieces, end: end}, len(v.Answers), http1.Limits{})
+	return errSilent
 }
 
 // TestVectors runs every example of the contract in one piece, cut in two at every byte, and byte by byte: the outcome must be the
@@ -86,7 +90,7 @@ func TestVectorsOverSockets(t *testing.T) {
 	for _, v := range all {
 		t.Run(v.ID, func(t *testing.T) {
 			run := func(pieces [][]byte) []outcome {
-				conn, end := overSocket(t, pieces, v.HalfClose)
+				conn, end := overSocket(t, pieces, endOf(v))
 				defer end()
 				return readRequests(conn, len(v.Answers), http1.Limits{})
 			}
