@@ -9,14 +9,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"time"
 
 	"podlane.dev/podlane/test/cluster/assets"
 )
 
 // packages are the commands that ../helm/go.mod lists as tools, with the time that each takes cold on two cores.
 var packages = []struct{ name, path, cost string }{
-	{"helm", "helm.sh/helm/v4/cmd/helm", "2 min"},
-	{"kustomize", "sigs.k8s.io/kustomize/kustomize/v5", "10 s"},
+	{"helm", "helm.sh/helm/v4/cmd/helm", "3 min"},
+	{"kustomize", "sigs.k8s.io/kustomize/kustomize/v5", "15 s"},
 }
 
 // Build returns the programs. It builds what is not in the cache yet, and says so on w. Any number of processes may call it
@@ -40,10 +41,12 @@ func Build(w io.Writer) (Tools, error) {
 		if _, err := os.Stat(program); err == nil {
 			continue
 		}
+		start := time.Now()
 		fmt.Fprintf(w, "building %s (about %s on two cores, once; kept in %s)\n", p.name, p.cost, dir)
 		if err := build(source, p.path, program); err != nil {
 			return Tools{}, fmt.Errorf("build %s: %w", p.name, err)
 		}
+		fmt.Fprintf(w, "building %s: done in %s\n", p.name, time.Since(start).Round(time.Second))
 	}
 	return Tools{helm: filepath.Join(dir, "helm"), kustomize: filepath.Join(dir, "kustomize")}, nil
 }
