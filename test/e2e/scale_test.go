@@ -74,7 +74,7 @@ func each(t *testing.T, n int, do func(ctx context.Context, i int) error) {
 	}
 }
 
-func gather(t *testing.T, c *cluster.Cluster, i *installation, real string) *crowd {
+func gather(t *testing.T, c *cluster.Cluster, i *installation, first string) *crowd {
 	t.Helper()
 	config := c.RESTConfig()
 	config.ContentType = "application/vnd.kubernetes.protobuf"
@@ -84,7 +84,7 @@ func gather(t *testing.T, c *cluster.Cluster, i *installation, real string) *cro
 	}
 	w := &crowd{t: t, client: client, namespace: namespace(t, c).Name, class: i.class}
 	for n := range manyServices {
-		addresses := []string{real}
+		addresses := []string{first}
 		if n > 0 {
 			addresses = nil
 			for range perService {
@@ -185,11 +185,11 @@ func (w *crowd) agrees(ctx context.Context, l *lane) error {
 func TestManyIngresses(t *testing.T) {
 	c := cluster.New(t, cluster.Options{APIServerOnly: true})
 	i := install(t, c)
-	const real = "10.239.1.1"
-	addAddress(t, real)
-	c.Start(t, cluster.Command("backend", "--name=real", "--listen="+real+":8000", "--shutdown=abrupt"))
+	const first = "10.239.1.1"
+	addAddress(t, first)
+	c.Start(t, cluster.Command("backend", "--name=real", "--listen="+first+":8000", "--shutdown=abrupt"))
 	began := time.Now()
-	w := gather(t, c, i, real)
+	w := gather(t, c, i, first)
 	t.Logf("%d Services, Ingresses and EndpointSlices written in %s", manyServices, time.Since(began).Round(time.Millisecond))
 
 	var l *lane
@@ -275,6 +275,7 @@ func (s state) String() string {
 
 // churn is F15: changesPerSec endpoint changes a second over 5,000 endpoints, with requests on a route beside them.
 func churn(t *testing.T, w *crowd, l *lane) {
+	t.Helper()
 	requests := func(name string) *load.Load {
 		return load.Start(load.Options{Name: name, Address: load.Fixed(l.address(80)), Host: w.name(0) + ".crowd.test", Rate: 200, KeepAlive: true, Download: 1000})
 	}

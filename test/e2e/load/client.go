@@ -154,8 +154,7 @@ func digest(b []byte) string {
 // kind is an error without what differs each time: addresses and ids.
 func kind(err error) string {
 	text := err.Error()
-	var op *net.OpError
-	if errors.As(err, &op) {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
 		text, _, _ = strings.Cut(text, op.Op+" "+op.Net)
 		text += op.Op + ": " + op.Err.Error()
 	}

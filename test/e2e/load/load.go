@@ -60,15 +60,15 @@ type Result struct {
 
 // String is one line for the log of a test.
 func (r *Result) String() string {
-	s := fmt.Sprintf("%d sent, %d failed, p50 %s, p99 %s, max %s", r.Sent, r.Failed,
-		r.Quantile(0.5).Round(time.Microsecond), r.Quantile(0.99).Round(time.Microsecond), r.Quantile(1).Round(time.Microsecond))
+	parts := []string{fmt.Sprintf("%d sent, %d failed, p50 %s, p99 %s, max %s", r.Sent, r.Failed,
+		r.Quantile(0.5).Round(time.Microsecond), r.Quantile(0.99).Round(time.Microsecond), r.Quantile(1).Round(time.Microsecond))}
 	for _, k := range slices.Sorted(maps.Keys(r.Failures)) {
-		s += fmt.Sprintf("; %d× %s", r.Failures[k], k)
+		parts = append(parts, fmt.Sprintf("%d× %s", r.Failures[k], k))
 	}
 	if len(r.Examples) > 0 {
-		s += "; first: " + strings.Join(r.Examples, " | ")
+		parts = append(parts, "first: "+strings.Join(r.Examples, " | "))
 	}
-	return s
+	return strings.Join(parts, "; ")
 }
 
 // Quantile is the time within which that part of the good answers came, 0 without any.
