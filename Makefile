@@ -47,8 +47,9 @@ e2e: control-plane ## The scenarios on a real control plane, with what they meas
 	$(GO) test -v -count=1 -timeout 30m ./test/e2e
 
 .PHONY: control-plane
-control-plane: ## Build etcd, kube-apiserver, kube-controller-manager and kubectl into the cache (once)
+control-plane: ## Build etcd, kube-apiserver, kube-controller-manager, kubectl and Helm into the cache (once)
 	@$(GO) run ./test/cluster/cmd/build
+	@$(GO) run ./test/chart/cmd/build
 
 .PHONY: check
 check: ## gofmt, vet, linters and the rules of ARCHITECTURE.md

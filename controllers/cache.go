@@ -68,7 +68,7 @@ func cacheOptions(o Options, l *links) cache.Options {
 		ByObject: map[client.Object]cache.ByObject{
 			&corev1.Service{}:            services,
 			&discoveryv1.EndpointSlice{}: slices,
-			&corev1.Endpoints{}:          endpoints, //nolint:staticcheck // Services without slices need it
+			&corev1.Endpoints{}:          endpoints,
 		},
 	}
 	if len(o.Namespaces) > 0 {
@@ -177,11 +177,11 @@ func trimSlice(o any) (any, error) {
 
 // trimEndpoints keeps of core Endpoints what decides addresses.
 func trimEndpoints(o any) (any, error) {
-	e, ok := o.(*corev1.Endpoints) //nolint:staticcheck // Services without slices need it
+	e, ok := o.(*corev1.Endpoints)
 	if !ok {
 		return o, nil
 	}
-	return &corev1.Endpoints{ObjectMeta: identity(e), Subsets: e.Subsets}, nil //nolint:staticcheck // as above
+	return &corev1.Endpoints{ObjectMeta: identity(e), Subsets: e.Subsets}, nil
 }
 
 // trimRef keeps of a reference what names and identifies the Pod.

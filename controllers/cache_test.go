@@ -64,7 +64,7 @@ func TestTrimSlice(t *testing.T) {
 
 func TestEndpointsOfTheControlPlaneAreNotWatched(t *testing.T) {
 	for o, by := range cacheOptions(Options{}, newLinks()).ByObject {
-		if _, ok := o.(*corev1.Endpoints); ok { //nolint:staticcheck // Services without slices need it
+		if _, ok := o.(*corev1.Endpoints); ok {
 			if got := by.Label.String(); got != "!endpoints.kubernetes.io/managed-by" {
 				t.Errorf("Endpoints are selected by %q", got)
 			}
@@ -107,7 +107,7 @@ func TestCacheOfSomeNamespaces(t *testing.T) {
 		// Two names in one namespace cannot be selected: all of it is watched.
 		{&corev1.Service{}, map[string]string{"a": "", "b": "", "system": ""}},
 		{&discoveryv1.EndpointSlice{}, map[string]string{"a": "", "b": "", "system": "kubernetes.io/service-name=fallback"}},
-		{&corev1.Endpoints{}, map[string]string{"a": "", "b": "", "system": "metadata.name=fallback"}}, //nolint:staticcheck // Services without slices need it
+		{&corev1.Endpoints{}, map[string]string{"a": "", "b": "", "system": "metadata.name=fallback"}},
 		{&corev1.ConfigMap{}, map[string]string{"system": "metadata.name=podlane", "b": ""}},
 	}
 	for _, tt := range tests {

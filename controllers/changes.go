@@ -132,7 +132,7 @@ func (m *mirror) sliceChanged(old, current *discoveryv1.EndpointSlice) {
 	}
 }
 
-func (m *mirror) endpointsChanged(old, current *corev1.Endpoints) { //nolint:staticcheck // Services without slices need it
+func (m *mirror) endpointsChanged(old, current *corev1.Endpoints) {
 	replace(m.endpoints.core, old, current)
 	some := current
 	if some == nil {

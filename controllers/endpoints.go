@@ -22,13 +22,13 @@ import (
 type endpointIndex struct {
 	mu     sync.RWMutex
 	slices map[router.Service]map[string]*discoveryv1.EndpointSlice
-	core   *set[*corev1.Endpoints] //nolint:staticcheck // Services without slices need it
+	core   *set[*corev1.Endpoints]
 }
 
 func newEndpointIndex() *endpointIndex {
 	return &endpointIndex{
 		slices: map[router.Service]map[string]*discoveryv1.EndpointSlice{},
-		core:   newSet[*corev1.Endpoints](), //nolint:staticcheck // as above
+		core:   newSet[*corev1.Endpoints](),
 	}
 }
 

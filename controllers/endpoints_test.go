@@ -89,9 +89,9 @@ func TestCoreEndpointsReachTheResolver(t *testing.T) {
 	f := newFixture(t, newTable)
 	f.addresses.live.Store(true)
 	f.mirror.services.put(newService("external"))
-	e := &corev1.Endpoints{ //nolint:staticcheck // Services without slices need it
+	e := &corev1.Endpoints{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "external"},
-		Subsets:    []corev1.EndpointSubset{{Addresses: make([]corev1.EndpointAddress, 2)}}, //nolint:staticcheck // as above
+		Subsets:    []corev1.EndpointSubset{{Addresses: make([]corev1.EndpointAddress, 2)}},
 	}
 	f.mirror.endpointsChanged(nil, e)
 	s := router.Service{Namespace: "ns", Name: "external"}

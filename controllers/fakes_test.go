@@ -68,7 +68,7 @@ func (p *plane) take() []string {
 }
 
 // countEndpoints is an AddressFunc that makes one zero address of each endpoint.
-func countEndpoints(_ *corev1.Service, s []*discoveryv1.EndpointSlice, e *corev1.Endpoints) map[string][]router.Address { //nolint:staticcheck // Services without slices need it
+func countEndpoints(_ *corev1.Service, s []*discoveryv1.EndpointSlice, e *corev1.Endpoints) map[string][]router.Address {
 	n := 0
 	for _, slice := range s {
 		n += len(slice.Endpoints)

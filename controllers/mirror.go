@@ -129,7 +129,7 @@ func (m *mirror) observeAll(ctx context.Context, synced map[string]<-chan struct
 	if synced["EndpointSlice"], err = observe(ctx, m.cache, &discoveryv1.EndpointSlice{}, m.sliceChanged); err != nil {
 		return err
 	}
-	if synced["Endpoints"], err = observe(ctx, m.cache, &corev1.Endpoints{}, m.endpointsChanged); err != nil { //nolint:staticcheck // Services without slices need it
+	if synced["Endpoints"], err = observe(ctx, m.cache, &corev1.Endpoints{}, m.endpointsChanged); err != nil {
 		return err
 	}
 	if len(m.options.ConfigMaps) > 0 {

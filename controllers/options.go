@@ -18,7 +18,7 @@ type BuildFunc func(ingress.Snapshot) (*router.Table, []ingress.Problem)
 // AddressFunc turns one Service and what the cluster says about its endpoints into addresses by port name. slices are
 // sorted by name; endpoints is nil where there is no core Endpoints object of that name. It must be pure; several
 // goroutines call it at a time.
-type AddressFunc func(s *corev1.Service, slices []*discoveryv1.EndpointSlice, endpoints *corev1.Endpoints) map[string][]router.Address //nolint:staticcheck // Services without slices need it
+type AddressFunc func(s *corev1.Service, slices []*discoveryv1.EndpointSlice, endpoints *corev1.Endpoints) map[string][]router.Address
 
 // DataPlane is the proxy as the controllers see it. Prepare and Publish are called by one goroutine, SetAddresses by
 // several at a time, but never by two for the same Service. None may block on the network.

@@ -40,6 +40,7 @@ func plainPod(l net.Listener) {
 
 // plainClient returns a function that makes one request on a kept connection without allocating.
 func plainClient(t testing.TB, addr string) func() {
+	t.Helper()
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
@@ -62,6 +63,7 @@ func plainClient(t testing.TB, addr string) func() {
 }
 
 func newPlainRig(t testing.TB) func() {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

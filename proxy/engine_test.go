@@ -7,7 +7,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
-	"math/rand"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -88,6 +88,7 @@ func (r *rig) publish(host string, as []router.Address) {
 }
 
 func backend(t testing.TB, h http.HandlerFunc) string {
+	t.Helper()
 	s := httptest.NewServer(h)
 	t.Cleanup(s.Close)
 	return s.Listener.Addr().String()
@@ -155,6 +156,7 @@ func TestStatusContract(t *testing.T) {
 }
 
 func closedPort(t testing.TB) string {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -187,10 +189,10 @@ func TestBodiesOfAnySize(t *testing.T) {
 	})
 	r := newRig(t, proxy.Options{MaxBody: -1})
 	r.route("a.test", pod)
-	rnd := rand.New(rand.NewSource(1))
+	rnd := rand.NewChaCha8([32]byte{1})
 	for _, size := range []int{0, 1, 100, 4 << 10, 15 << 10, 16 << 10, 17 << 10, 64 << 10, 1<<20 + 3, 5 << 20} {
 		data := make([]byte, size)
-		rnd.Read(data)
+		_, _ = rnd.Read(data)
 		for _, chunked := range []bool{false, true} {
 			var body io.Reader = bytes.NewReader(data)
 			if chunked {

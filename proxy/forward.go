@@ -287,7 +287,7 @@ func (s *session) judge(pod *podConn, err error) (f failure, again bool) {
 
 // clientFault says whether an attempt ended because of the client: its body was malformed, too large, too slow, or stopped.
 func (s *session) clientFault(err error) (failure, bool) {
-	if upload, ended := s.uploadResult(); ended && isClientError(upload) {
+	if ended, upload := s.uploadResult(); ended && isClientError(upload) {
 		err = upload
 	}
 	if !isClientError(err) {

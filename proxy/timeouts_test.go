@@ -172,7 +172,7 @@ func TestConnectionLimitDelays(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer c.Close()
+		t.Cleanup(func() { c.Close() })
 		open = append(open, c)
 	}
 	waitFor(t, "two connections", func() bool { return r.engine.Connections() == 2 })

@@ -39,12 +39,9 @@ func (s *session) tunnel(pod *podConn) {
 // pump copies both ways. One goroutine more runs while it does.
 func (s *session) pump(pod *podConn) {
 	var both sync.WaitGroup
-	both.Add(1)
-	go func() {
-		defer both.Done()
-		n := s.copyTunnel(pod.Conn.Conn, s.c.nc, s.c.srv.Unread())
-		s.x.BytesIn = n
-	}()
+	both.Go(func() {
+		s.x.BytesIn = s.copyTunnel(pod.Conn.Conn, s.c.nc, s.c.srv.Unread())
+	})
 	s.x.BytesOut = s.copyTunnel(s.c.nc, pod.Conn.Conn, pod.codec.Unread())
 	both.Wait()
 }

@@ -174,28 +174,28 @@ var errBodyTimeout = errors.New("no byte of the request body in time")
 func (s *session) stopUpload() {
 	c := s.c
 	select {
-	case <-c.uploaded:
+	case <-c.uploaded: //nolint:errcheck // the answer counts, not how its request ended
 	default:
 		_ = c.nc.SetReadDeadline(past)
 		if p := c.pod.Load(); p != nil {
 			_ = p.Conn.SetWriteDeadline(past)
 		}
-		<-c.uploaded
+		<-c.uploaded //nolint:errcheck // as above
 		_ = c.nc.SetReadDeadline(time.Time{})
 	}
 	c.uploading = false
 }
 
 // uploadResult returns the error of an upload that has ended; ended is false while it goes on.
-func (s *session) uploadResult() (err error, ended bool) {
+func (s *session) uploadResult() (ended bool, err error) {
 	if !s.c.uploading {
-		return nil, true
+		return true, nil
 	}
 	select {
 	case err = <-s.c.uploaded:
 		s.c.uploading = false
-		return err, true
+		return true, err
 	default:
-		return nil, false
+		return false, nil
 	}
 }

@@ -67,9 +67,9 @@ func TestCoreEndpointsWithoutSlices(t *testing.T) {
 	c := server(t)
 	ns := c.Namespace(t).Name
 	r := run(t, as(c, "podlane"), options(ns))
-	e := &corev1.Endpoints{ //nolint:staticcheck // Services without slices need it
+	e := &corev1.Endpoints{
 		ObjectMeta: metav1.ObjectMeta{Name: "external"},
-		Subsets: []corev1.EndpointSubset{{ //nolint:staticcheck // as above
+		Subsets: []corev1.EndpointSubset{{
 			Addresses: []corev1.EndpointAddress{{IP: "10.9.0.1"}, {IP: "10.9.0.2"}},
 			Ports:     []corev1.EndpointPort{{Name: "http", Port: 8000}},
 		}},

@@ -40,7 +40,7 @@ var ascii = [...]ID{Connection, Upgrade, Expect, TE, Trailer, KeepAlive}
 // ExpectContinue, Upgrade and TrailersOK, and removes the fields that end at this hop. A nil result means that the request is good.
 func (x *Exchange) Validate() *Reject {
 	r := &x.Request
-	if err := r.form(x.Client.TLS); err != nil {
+	if err := r.form(&x.Client); err != nil {
 		return err
 	}
 	for _, id := range single {
@@ -83,7 +83,7 @@ func (x *Exchange) path() *Reject {
 }
 
 // form judges method, target form and Host (RFC 9112 section 3.2), and leaves Target in origin-form.
-func (r *Request) form(encrypted bool) *Reject {
+func (r *Request) form(c *Client) *Reject {
 	switch string(r.Method) {
 	case "CONNECT":
 		return errConnect
@@ -99,7 +99,7 @@ func (r *Request) form(encrypted bool) *Reject {
 	case len(r.Target) == 1 && r.Target[0] == '*' && string(r.Method) == "OPTIONS":
 		return nil
 	}
-	return r.absolute(encrypted)
+	return r.absolute(c)
 }
 
 // host judges the Host field and makes the route key of it.
@@ -201,9 +201,9 @@ func isPort(b []byte) bool {
 }
 
 // absolute turns an absolute-form target into origin-form: http or https as the connection is, and the authority of Host.
-func (r *Request) absolute(encrypted bool) *Reject {
+func (r *Request) absolute(c *Client) *Reject {
 	scheme, port := "http://", ":80"
-	if encrypted {
+	if c.TLS {
 		scheme, port = "https://", ":443"
 	}
 	if len(r.Target) < len(scheme) || !EqualFold(r.Target[:len(scheme)], scheme) {
@@ -248,42 +248,56 @@ func (r *Request) expect() *Reject {
 	return nil
 }
 
-// connection reads the Connection options (RFC 9110 section 7.6.1): close and keep-alive, upgrade, and fields to remove, of which
-// those that carry identity, framing or routing are refused.
+// connection reads the Connection options (RFC 9110 section 7.6.1).
 func (r *Request) connection() *Reject {
-	r.Close = r.Version == HTTP10
-	upgrade, tokens, end := false, 0, false
+	var o options
 	if r.Fields.Has(Connection) {
 		for i := range r.Fields.Len() {
-			id, _, value, ok := r.Fields.At(i)
-			if !ok || id != Connection {
-				continue
-			}
-			for option := range bytes.SplitSeq(value, []byte{','}) {
-				option = bytes.Trim(option, " \t")
-				if len(option) == 0 {
-					continue
-				}
-				if tokens++; tokens > maxConnectionTokens || !isToken(option) {
-					return errConnection
-				}
-				switch {
-				case EqualFold(option, "close"):
-					end = true
-				case EqualFold(option, "keep-alive"):
-					r.Close = false
-				case EqualFold(option, "upgrade"):
-					upgrade = true
-				case protected(option):
-					return errNominated
-				case !endsHere(option):
-					r.Fields.DelName(option)
+			if id, _, value, ok := r.Fields.At(i); ok && id == Connection {
+				if err := o.read(&r.Fields, value); err != nil {
+					return err
 				}
 			}
 		}
 	}
-	r.Close = r.Close || end
-	return r.upgrade(upgrade)
+	r.Close = o.close || r.Version == HTTP10 && !o.keepAlive
+	if !o.upgrade {
+		return nil
+	}
+	return r.upgrade()
+}
+
+// options are what the Connection fields of a request say.
+type options struct {
+	close, keepAlive, upgrade bool
+	tokens                    int
+}
+
+// read adds one Connection field. What it nominates is removed from f, but for fields that carry identity, framing or
+// routing, for which the request is refused.
+func (o *options) read(f *Fields, value []byte) *Reject {
+	for option := range bytes.SplitSeq(value, []byte{','}) {
+		option = bytes.Trim(option, " \t")
+		if len(option) == 0 {
+			continue
+		}
+		if o.tokens++; o.tokens > maxConnectionTokens || !isToken(option) {
+			return errConnection
+		}
+		switch {
+		case EqualFold(option, "close"):
+			o.close = true
+		case EqualFold(option, "keep-alive"):
+			o.keepAlive = true
+		case EqualFold(option, "upgrade"):
+			o.upgrade = true
+		case protected(option):
+			return errNominated
+		case !endsHere(option):
+			f.DelName(option)
+		}
+	}
+	return nil
 }
 
 func isToken(b []byte) bool {
@@ -306,8 +320,8 @@ func protected(name []byte) bool {
 
 // upgrade decides which protocol, if any, the client may switch to. The tokens h2c and TLS/* are dropped: with them the request
 // goes on as an ordinary one.
-func (r *Request) upgrade(asked bool) *Reject {
-	if !asked || r.Version != HTTP11 || !r.Fields.Has(Upgrade) {
+func (r *Request) upgrade() *Reject {
+	if r.Version != HTTP11 || !r.Fields.Has(Upgrade) {
 		return nil
 	}
 	for token := range bytes.SplitSeq(r.Fields.Get(Upgrade), []byte{','}) {

@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -64,15 +65,15 @@ func (in *input) tryRead(fd uintptr) bool {
 	}
 	for {
 		in.n, in.err = unix.Read(int(fd), dst)
-		switch in.err {
-		case nil:
+		switch {
+		case in.err == nil:
 			if in.n == 0 {
 				in.err = io.EOF
 			}
 			return true
-		case unix.EINTR:
+		case errors.Is(in.err, unix.EINTR):
 			continue
-		case unix.EAGAIN:
+		case errors.Is(in.err, unix.EAGAIN):
 			if in.dst == nil {
 				in.drop()
 			}

@@ -139,11 +139,7 @@ func (p *requestParser) field(at int, line []byte, req *exchange.Request, lim *L
 	if line[0] == ' ' || line[0] == '\t' {
 		return errFold
 	}
-	n, score := 0, false
-	for n < len(line) && classes[line[n]]&tchar != 0 {
-		score = score || line[n] == '_'
-		n++
-	}
+	n := tokenLen(line)
 	if n == 0 || n > maxName || n == len(line) || line[n] != ':' {
 		return errFieldName
 	}
@@ -152,13 +148,8 @@ func (p *requestParser) field(at int, line []byte, req *exchange.Request, lim *L
 	if !all(value, fieldVchar) {
 		return errFieldValue
 	}
-	if score {
-		switch lim.Underscores {
-		case RejectUnderscores:
-			return errUnderscore
-		case DropUnderscores:
-			return nil
-		}
+	if keep, err := lim.underscores(line[:n]); !keep {
+		return err
 	}
 	id := exchange.IDOf(line[:n])
 	req.Fields.Parsed(id, at, at+n, at+from, at+to)
@@ -169,6 +160,17 @@ func (p *requestParser) field(at int, line []byte, req *exchange.Request, lim *L
 		return p.transferEncoding(value)
 	}
 	return nil
+}
+
+// underscores says whether a field of this name stays, and otherwise whether the request is refused for it.
+func (l *Limits) underscores(name []byte) (keep bool, err error) {
+	if l.Underscores == KeepUnderscores || bytes.IndexByte(name, '_') < 0 {
+		return true, nil
+	}
+	if l.Underscores == RejectUnderscores {
+		return false, errUnderscore
+	}
+	return false, nil
 }
 
 // valueSpan returns the bounds of line[from:] without optional whitespace at both ends.

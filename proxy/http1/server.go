@@ -127,7 +127,6 @@ func (s *Server) StartResponse(x *exchange.Exchange, p Persistence) Persistence 
 	b := appendStatus(o.buf, res)
 	f := &res.Fields
 	s.bodyless = res.Status < 200 || res.Status == 204 || res.Status == 304 || string(req.Method) == "HEAD"
-	chunked := false
 	switch {
 	case res.Status < 200 || res.Status == 204:
 		f.Del(exchange.ContentLength)
@@ -145,7 +144,6 @@ func (s *Server) StartResponse(x *exchange.Exchange, p Persistence) Persistence 
 		o.frame(byLength, res.Body.Length())
 	case req.Version == exchange.HTTP11:
 		f.Del(exchange.ContentLength)
-		chunked = true
 		o.frame(byChunks, -1)
 	default:
 		f.Del(exchange.ContentLength)
@@ -156,14 +154,14 @@ func (s *Server) StartResponse(x *exchange.Exchange, p Persistence) Persistence 
 		p = CloseAfter
 	}
 	b = f.AppendTo(b)
-	o.buf = s.endHead(b, x, chunked, p)
+	o.buf = s.endHead(b, x, p)
 	return p
 }
 
 // endHead appends the fields that are the server's own, and the end of the head.
-func (s *Server) endHead(b []byte, x *exchange.Exchange, chunked bool, p Persistence) []byte {
+func (s *Server) endHead(b []byte, x *exchange.Exchange, p Persistence) []byte {
 	f := &x.Response.Fields
-	if chunked {
+	if s.out.chunked {
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
 	}
 	if !f.Has(exchange.Date) {

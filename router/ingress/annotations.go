@@ -80,8 +80,8 @@ func (r *policyReader) readPolicies(i *networkingv1.Ingress, old *policySet) *po
 
 // cut returns an annotation's key without its prefix, and the rank of the prefix: -1 where it is not ours.
 func (r *policyReader) cut(annotation string) (key string, rank int) {
-	for i := len(r.prefixes) - 1; i >= 0; i-- {
-		if key, ok := strings.CutPrefix(annotation, r.prefixes[i]); ok {
+	for i, prefix := range slices.Backward(r.prefixes) {
+		if key, ok := strings.CutPrefix(annotation, prefix); ok {
 			return key, i
 		}
 	}

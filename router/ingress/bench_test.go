@@ -17,6 +17,7 @@ import (
 
 // cluster returns n Ingresses of one host, two paths and two annotations each, over n Services, and n/10 certificates.
 func cluster(tb testing.TB, n int) ingress.Snapshot {
+	tb.Helper()
 	s := ingress.Snapshot{Options: testOptions()}
 	cert, key := makePair(tb, 0, "*.example.com")
 	prefix := networkingv1.PathTypePrefix

@@ -32,6 +32,7 @@ type world struct {
 }
 
 func newWorld(tb testing.TB) *world {
+	tb.Helper()
 	w := &world{
 		tb:        tb,
 		ingresses: map[types.NamespacedName]*networkingv1.Ingress{},

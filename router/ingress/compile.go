@@ -298,7 +298,7 @@ func (c *compiler) secretPair(secret, field string) keyPair {
 		p.Reason, p.Message = SecretForbidden, fmt.Sprintf("%q is not a name: a Secret is read from the Ingress's own namespace %q only, so copy it there", secret, c.ingress.Namespace)
 	} else {
 		c.out.secrets = append(c.out.secrets, name)
-		found := false
+		var found bool
 		if pair, found = c.keyPair(name); !found {
 			p.Reason, p.Message = SecretMissing, fmt.Sprintf("there is no Secret %q in namespace %q", secret, c.ingress.Namespace)
 		} else if pair.err != nil {

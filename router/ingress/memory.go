@@ -90,7 +90,7 @@ func (m *memory[T]) choose(name types.NamespacedName) bool {
 
 // difference returns the pointers that are in one list only, as multisets, nil ones left out. It looks at each pointer
 // once where the lists are in the same order but for some insertions and replacements, and it works for any order.
-func difference[T any](old, next []*T) (gone, added []*T) {
+func difference[T any](old, next []*T) (gone, added []*T) { //nolint:gocyclo // one algorithm; its parts mean nothing apart
 	for len(old) > 0 && len(next) > 0 && old[0] == next[0] {
 		old, next = old[1:], next[1:]
 	}

@@ -47,7 +47,11 @@ type Problem struct {
 
 // String returns one line: object, field, reason, effect and message.
 func (p Problem) String() string {
-	s := fmt.Sprintf("%s %s: %s (%s): %s", p.Object, p.Field, p.Reason, p.Effect, p.Message)
+	about := p.Object.String()
+	if p.Field != "" {
+		about += " " + p.Field
+	}
+	s := fmt.Sprintf("%s: %s (%s): %s", about, p.Reason, p.Effect, p.Message)
 	if p.Source != "" {
 		return p.Source + ": " + s
 	}

@@ -64,7 +64,7 @@ func resolveBackend(b *networkingv1.IngressBackend, namespace string, services f
 
 // resolveExternal completes a Backend of an ExternalName Service. Its traffic goes to the target port where the Service
 // lists one, as kube-proxy would have it if it could; without ports the Ingress's own number is the port.
-func resolveExternal(out router.Backend, s *corev1.Service, port networkingv1.ServiceBackendPort, allowed bool) (router.Backend, *unusable) {
+func resolveExternal(out router.Backend, s *corev1.Service, port networkingv1.ServiceBackendPort, allowed bool) (router.Backend, *unusable) { //nolint:revive // the operator's option, not a mode
 	fail := func(field string, reason Reason, text string) (router.Backend, *unusable) {
 		u := &unusable{field, router.ExternalNameDenied, reason, text}
 		if reason == PortMissing {

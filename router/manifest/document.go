@@ -182,9 +182,8 @@ const maxNesting = 8
 func (f *file) document(o *origin, data []byte) {
 	var h header
 	if err := json.Unmarshal(data, &h); err != nil {
-		var typed *json.UnmarshalTypeError
 		line := 1
-		if errors.As(err, &typed) {
+		if typed, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 			line = o.lineOf(typed.Field)
 			err = fmt.Errorf("%s cannot be of type %s in a Kubernetes object", fieldOrDocument(typed.Field), typed.Value)
 		}

@@ -98,8 +98,7 @@ func (r *Reader) read(found foundFile) *file {
 
 // reasonOf returns what is wrong with a file, without its name, which the Problem has.
 func reasonOf(err error) string {
-	var inPath *fs.PathError
-	if errors.As(err, &inPath) {
+	if inPath, ok := errors.AsType[*fs.PathError](err); ok {
 		return inPath.Err.Error()
 	}
 	return err.Error()

@@ -15,6 +15,9 @@ import (
 	"time"
 )
 
+// client has a limit, so that a Pod that does not answer fails its test.
+var client = &http.Client{Timeout: 10 * time.Second}
+
 // start runs the backend as its flags say and returns its address and a channel that gives the end of it.
 func start(t *testing.T, args ...string) (string, <-chan error) {
 	t.Helper()
@@ -106,7 +109,7 @@ func TestShutdownRefuseFinishesWhatItAccepted(t *testing.T) {
 	address, ended := start(t, "--shutdown=refuse")
 	answered := make(chan string, 1)
 	go func() {
-		answer, err := http.Get("http://" + address + "/slow?ms=500")
+		answer, err := client.Get("http://" + address + "/slow?ms=500")
 		if err != nil {
 			answered <- err.Error()
 			return
@@ -130,7 +133,7 @@ func TestShutdownGracefulGoesOnAccepting(t *testing.T) {
 	address, ended := start(t, "--shutdown=graceful", "--shutdown-delay=500ms")
 	go func() { time.Sleep(10 * time.Millisecond); _ = syscall.Kill(syscall.Getpid(), syscall.SIGTERM) }()
 	time.Sleep(200 * time.Millisecond)
-	answer, err := http.Get("http://" + address + "/readyz")
+	answer, err := client.Get("http://" + address + "/readyz")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 // documents are those that say how to install the chart.
-var documents = []string{"chart/README.md"}
+var documents = []string{"chart/README.md", "README.md"}
 
 // mention is how a document names an object of the release in a kubectl command.
 var mention = regexp.MustCompile(`\b(?:svc|service|deployment|deploy)[ /](podlane[a-z0-9-]*)`)

@@ -97,7 +97,7 @@ func demoAddresses(t *testing.T, all objects, service string) []string {
 			found = append(found, s.Endpoints[0].Addresses...)
 		}
 	}
-	for _, e := range of[*corev1.Endpoints](all) { //nolint:staticcheck // the sample shows the old form on purpose
+	for _, e := range of[*corev1.Endpoints](all) {
 		if e.Name == service {
 			for _, subset := range e.Subsets {
 				found = append(found, subset.Addresses[0].IP)
@@ -112,7 +112,7 @@ func TestDemoStaysOnLoopback(t *testing.T) {
 	t.Parallel()
 	files := samples(t)
 	for name, list := range files {
-		slicesHere := len(of[*discoveryv1.EndpointSlice](list)) + len(of[*corev1.Endpoints](list)) //nolint:staticcheck // as above
+		slicesHere := len(of[*discoveryv1.EndpointSlice](list)) + len(of[*corev1.Endpoints](list))
 		if (slicesHere > 0) != (name == demo) {
 			t.Errorf("%s holds %d endpoint objects", name, slicesHere)
 		}

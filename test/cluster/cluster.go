@@ -22,9 +22,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -124,9 +126,7 @@ func (c *Cluster) start(ctx context.Context) error {
 		return nil
 	}
 	images := map[string]string{BackendImage: Program("backend")}
-	for name, path := range c.options.Images {
-		images[name] = path
-	}
+	maps.Copy(images, c.options.Images)
 	var err error
 	c.Kubelet, err = kubelet.Start(kubelet.Options{
 		Client: c.Client, NodeName: "node-1", NodeIP: nodeIP, PodCIDR: c.options.PodCIDR, Images: images,
@@ -198,13 +198,13 @@ func (c *Cluster) load() error {
 
 // tails are the last lines of the control plane's logs, for an error.
 func (c *Cluster) tails() string {
-	out := ""
+	var out strings.Builder
 	for _, p := range []*Process{c.etcd, c.apiServer, c.controller} {
 		if p != nil {
-			out += "\n" + p.Tail(15)
+			out.WriteString("\n" + p.Tail(15))
 		}
 	}
-	return out
+	return out.String()
 }
 
 // keepLogs copies the logs to where they outlive the run, and says where.

@@ -12,10 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/vishvananda/netlink"
 	"podlane.dev/podlane/test/cluster"
 )
 

@@ -80,7 +80,7 @@ func serve(t testing.TB) *fake {
 	return f
 }
 
-func (f *fake) answer(packed []byte, tcp bool) [][]byte {
+func (f *fake) answer(packed []byte, tcp bool) [][]byte { //nolint:revive // which of its two sockets asks
 	var m dnsmessage.Message
 	if err := m.Unpack(packed); err != nil {
 		return nil

@@ -47,7 +47,7 @@ func newNetwork(cidr netip.Prefix) (*network, error) {
 		Name: fmt.Sprintf("pods%x", n.cidr.Addr().As4()), HardwareAddr: hardware(gateway),
 	}}
 	if err := netlink.LinkAdd(n.bridge); err != nil {
-		n.own.Close()
+		_ = n.own.Close()
 		return nil, fmt.Errorf("add bridge: %w", err)
 	}
 	if err := n.configure(nil, n.bridge, gateway); err != nil {

@@ -117,7 +117,7 @@ func (p *pod) gates() (bool, corev1.PodConditionType) {
 }
 
 // phase follows Kubernetes: pending until every container has run, running while one runs or will run again.
-func (p *pod) phase(all []corev1.ContainerStatus) corev1.PodPhase {
+func (p *pod) phase(all []corev1.ContainerStatus) corev1.PodPhase { //nolint:gocyclo // a decision table, as Kubernetes has it
 	policy := p.current().Spec.RestartPolicy
 	started, over, failed := true, true, false
 	for _, c := range all {

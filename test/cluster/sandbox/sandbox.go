@@ -60,8 +60,7 @@ func possible() (*syscall.SysProcAttr, error) {
 		if err == nil {
 			return attr, nil
 		}
-		var path *os.PathError
-		if errors.As(err, &path) {
+		if path, ok := errors.AsType[*os.PathError](err); ok {
 			err = path.Err // the path is this program's, and says nothing
 		}
 		what := "as root"
@@ -73,7 +72,7 @@ func possible() (*syscall.SysProcAttr, error) {
 	return nil, errors.New(strings.Join(reasons, "; "))
 }
 
-func attributes(user bool) *syscall.SysProcAttr {
+func attributes(user bool) *syscall.SysProcAttr { //nolint:revive // one of two sandboxes
 	attr := &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID,
 		Pdeathsig:  syscall.SIGKILL,
@@ -133,8 +132,7 @@ func Rerun(env ...string) (int, error) {
 	}()
 	err = cmd.Wait()
 	close(ended)
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
 			return 128 + int(status.Signal()), nil
 		}

@@ -30,7 +30,7 @@ func run(args []string) error {
 	case len(args) >= 4 && args[0] == "enter" && args[2] == "--":
 		return enter(args[1], args[3:])
 	}
-	return errors.New("usage: podinit pause HOSTNAME | podinit enter [IMAGE] -- COMMAND...")
+	return errors.New("usage: podinit pause HOSTNAME | podinit enter [IMAGE] -- COMMAND")
 }
 
 // pause says "ready" on its output when the Pod's namespaces are as they shall be, and holds them until its input ends.
