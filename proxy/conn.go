@@ -28,7 +28,8 @@ type conn struct {
 	main, upload watch
 	since        atomic.Int64 // when the present request began, in ms of the sweeper's clock
 	pod          atomic.Pointer[podConn]
-	uploaded     chan error // result of the upload goroutine
+	aborted      atomic.Bool // set before pod is closed: no other attempt may follow
+	uploaded     chan error  // result of the upload goroutine
 	uploading    bool
 	bodyRead     atomic.Bool // the upload has pulled the whole request body
 	body         limitedBody // wraps request bodies of unknown length
@@ -166,6 +167,7 @@ func (c *conn) readable() bool {
 
 // abort ends whatever the connection does.
 func (c *conn) abort() {
+	c.aborted.Store(true)
 	_ = c.tcp.Close()
 	if p := c.pod.Load(); p != nil {
 		_ = p.Close()

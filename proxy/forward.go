@@ -107,8 +107,11 @@ func (s *session) attempt(l *lane) (*podConn, failure) {
 	repeated := false
 	for connects := 0; connects < maxConnects; {
 		ep := l.view.Next(s.x, &tried)
-		if ep == nil {
+		switch {
+		case ep == nil:
 			return nil, last
+		case s.c.aborted.Load():
+			return nil, failClient
 		}
 		tried.Add(ep)
 		s.x.Upstream.Tries++
@@ -205,6 +208,9 @@ func (s *session) try(pod *podConn) (f failure, again bool) {
 	ep := pod.Endpoint()
 	x.Upstream.Addr, x.Upstream.Pod, x.Upstream.Reused = ep.AddrPort(), ep.Pod(), pod.Reused
 	c.pod.Store(pod)
+	if c.aborted.Load() { // it may not have seen pod
+		return s.lose(pod, failClient), false
+	}
 	c.enter(writingPod, t.Stall)
 	pod.codec.StartRequest(x)
 	err := s.sendBody(pod)
@@ -268,6 +274,9 @@ const maxInterim = 9
 func (s *session) judge(pod *podConn, err error) (f failure, again bool) {
 	if cause, ok := s.clientFault(err); ok {
 		return s.lose(pod, cause), false
+	}
+	if s.c.aborted.Load() {
+		return s.lose(pod, failClient), false
 	}
 	started, reused := pod.codec.Started(), pod.Reused
 	ep := pod.Endpoint()
