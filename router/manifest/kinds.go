@@ -238,6 +238,6 @@ func decodeOldClass(f *file, o *origin, key objectKey, data []byte) (metav1.Obje
 func (f *file) old(o *origin, key objectKey, version, changes string) {
 	f.problems = append(f.problems, ingress.Problem{
 		Object: key.object(), Field: "apiVersion", Reason: ingress.OldVersion, Effect: ingress.Notice,
-		Message: fmt.Sprintf("%s is served since Kubernetes 1.22 no more: write apiVersion: networking.k8s.io/v1; %s", version, changes), Source: o.source("apiVersion"),
+		Message: fmt.Sprintf("%s has not been served since Kubernetes 1.22: write apiVersion: networking.k8s.io/v1; %s", version, changes), Source: o.source("apiVersion"),
 	})
 }
