@@ -172,8 +172,10 @@ func (b *balancer) close() {
 }
 
 func (b *balancer) address() string {
-	for range b.lanes {
-		if i := int(b.turn.Add(1)) % len(b.lanes); b.ready[i].Load() {
+	// One number per call: with one per lane, two callers could push each other past the only lane that is ready.
+	turn := int(b.turn.Add(1))
+	for k := range b.lanes {
+		if i := (turn + k) % len(b.lanes); b.ready[i].Load() {
 			return b.lanes[i].address(80)
 		}
 	}
