@@ -24,7 +24,7 @@ spec: {ports: [{port: 80, targetPort: 8000}]}
 // externalEndpoints are made by hand, as in the text.
 func externalEndpoints(addresses ...string) string {
 	return "apiVersion: v1\nkind: Endpoints\nmetadata: {name: external-svc}\nsubsets:\n  - addresses: [{ip: " +
-		strings.Join(addresses, "}, {ip: ") + "}]\n    ports: [{port: 8000}]\n"
+		strings.Join(addresses, "}, {ip: ") + "}]\n    ports: [{port: 8000}]\n---\n"
 }
 
 // S4: a Service without selector, whose Endpoints kube-controller-manager mirrors into EndpointSlices.

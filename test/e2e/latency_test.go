@@ -96,7 +96,13 @@ func TestLatencyOfAnIngress(t *testing.T) {
 			t.Fatal(err)
 		}
 		event := firstEvent(t, w, func(e watch.Event) bool { return e.Type == watch.Added })
-		answer := firstAnswer(ctx, lane, host, func(a *http.Response) bool { return a.StatusCode == http.StatusOK })
+		answer := firstAnswer(ctx, lane, host, func(a *http.Response) bool {
+			// A route is never live before the addresses of its Service are.
+			if a.StatusCode != http.StatusOK && a.StatusCode != http.StatusNotFound {
+				t.Errorf("%s answered %d while it became live", host, a.StatusCode)
+			}
+			return a.StatusCode == http.StatusOK
+		})
 		ns.Apply(ingress(fmt.Sprintf("new-%d", round), host, "web-svc"))
 		return <-event, <-answer
 	})
