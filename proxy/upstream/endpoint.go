@@ -175,6 +175,8 @@ func (e *Endpoint) connect(ctx context.Context, profile Profile) (*Conn, error) 
 	if err := r.admit(e.pool); err != nil {
 		return nil, err
 	}
+	ctx, cancel := e.idle.whileOpen(ctx)
+	defer cancel()
 	start := time.Now()
 	socket, err := r.o.Dial(ctx, e.id.addr)
 	if err != nil && outOfDescriptors(err) && r.Shrink(shrinkForDial) > 0 {
@@ -188,6 +190,9 @@ func (e *Endpoint) connect(ctx context.Context, profile Profile) (*Conn, error) 
 	}
 	if err != nil {
 		e.pool.closed()
+		if !e.state().inUse() {
+			return nil, ErrGone
+		}
 		return nil, err
 	}
 	e.connected()
@@ -215,6 +220,41 @@ type idle struct {
 	gone   bool  // the Endpoint is not listed: nothing is adopted either
 	listed bool  // the sweeper visits the Endpoint
 	cutAt  int64 // when the connections of a removed Endpoint are cut; 0 means never
+	// dials cancels the connects under way, by a number of their own. A Pod that is gone does not answer a SYN, and
+	// whoever waits for one should try the next Endpoint and not wait for the connect timeout.
+	dials map[uint64]context.CancelFunc
+	last  uint64
+}
+
+// whileOpen returns a context for a connect, which ends when the Endpoint is no longer in use. The function that it
+// returns must be called when the connect has ended.
+func (i *idle) whileOpen(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.closed {
+		cancel()
+		return ctx, cancel
+	}
+	if i.dials == nil {
+		i.dials = map[uint64]context.CancelFunc{}
+	}
+	i.last++
+	id := i.last
+	i.dials[id] = cancel
+	return ctx, func() {
+		cancel()
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		delete(i.dials, id)
+	}
+}
+
+// endDials cancels the connects under way. The caller holds mu.
+func (i *idle) endDials() {
+	for _, cancel := range i.dials {
+		cancel()
+	}
 }
 
 // pop takes the newest idle connection of the profile off the stack, or returns nil.

@@ -148,6 +148,7 @@ func (e *Endpoint) stand(s standing) (surplus []*Conn) {
 	e.idle.closed, e.idle.gone = !s.inUse(), s == gone
 	if e.idle.closed {
 		surplus = e.idle.takeAll()
+		e.idle.endDials()
 	}
 	if s != gone {
 		e.idle.cutAt = 0

@@ -159,10 +159,28 @@ func TestAddressReuse(t *testing.T) {
 	}
 }
 
-// The Pod leaves while a connect to its address is under way: the connection may reach someone else by now.
+// The Pod leaves while a connect to its address is under way. Nobody answers any more, and the request must not wait for that.
 func TestEndpointLeavesDuringConnect(t *testing.T) {
+	inBubble(t, Options{}, 2, func(t bubble, p *Pool, n *pipes) {
+		n.delay = time.Hour
+		began := time.Now()
+		time.AfterFunc(time.Second, func() { set(p.registry, pod(2)) })
+		e := byUID(t, p, "u1")
+		if c, err := acquire(e); c != nil || !errors.Is(err, ErrGone) || time.Since(began) != time.Second {
+			t.Errorf("got %v, %v after %s", c, err, time.Since(began))
+		}
+		if e.InFlight() != 0 || p.registry.Open() != 0 || len(e.idle.dials) != 0 {
+			t.Errorf("in flight %d, open %d, dials %d", e.InFlight(), p.registry.Open(), len(e.idle.dials))
+		}
+		n.delay = 0
+		dial(t, byUID(t, p, "u2")).Discard()
+	})
+}
+
+// The same where the connection is made in the same moment: it may reach someone else by now.
+func TestEndpointLeavesAtConnect(t *testing.T) {
 	inBubble(t, Options{}, 1, func(t bubble, p *Pool, n *pipes) {
-		n.delay = time.Second
+		n.delay, n.deaf = time.Second, true
 		e := byUID(t, p, "u1")
 		go func() {
 			time.Sleep(time.Second / 2)
