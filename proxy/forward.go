@@ -207,6 +207,10 @@ func (s *session) try(pod *podConn) (f failure, again bool) {
 	x, c, t := s.x, s.c, &s.e.timeouts
 	ep := pod.Endpoint()
 	x.Upstream.Addr, x.Upstream.Pod, x.Upstream.Reused = ep.AddrPort(), ep.Pod(), pod.Reused
+	if len(x.Request.Authority) == 0 {
+		// HTTP/1.0 may come without Host, HTTP/1.1 may not go without.
+		x.Request.Fields.SetString(exchange.Host, ep.AddrPort().String())
+	}
 	c.pod.Store(pod)
 	if c.aborted.Load() { // it may not have seen pod
 		return s.lose(pod, failClient), false

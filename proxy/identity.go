@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strconv"
 
 	"podlane.dev/podlane/proxy/exchange"
@@ -69,16 +70,31 @@ func removeClaims(f *exchange.Fields) {
 	}
 	for i := range f.Len() {
 		id, name, _, ok := f.At(i)
-		if !ok || id != exchange.Unknown || len(name) < 8 || exchange.Lower(name[0]) != 'x' || name[1] != '-' {
-			continue
-		}
-		for _, p := range claimPrefixes {
-			if len(name) >= len(p) && exchange.EqualFold(name[:len(p)], p) {
-				f.DelAt(i)
-				break
-			}
+		if ok && id == exchange.Unknown && len(name) >= 8 && exchange.Lower(name[0]) == 'x' && isClaim(name) {
+			f.DelAt(i)
 		}
 	}
+}
+
+// isClaim reports whether a field without an ID belongs to the claims: by its prefix, or because it is one of them with
+// underscores, which CGI-like applications take for the same.
+func isClaim(name []byte) bool {
+	var buf [64]byte
+	dashed := append(buf[:0], name[:min(len(name), len(buf))]...)
+	for i, c := range dashed {
+		if c == '_' {
+			dashed[i] = '-'
+		}
+	}
+	if slices.Contains(claims[:], exchange.IDOf(dashed)) {
+		return true
+	}
+	for _, p := range claimPrefixes {
+		if len(dashed) >= len(p) && exchange.EqualFold(dashed[:len(p)], p) {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *session) trusted(a netip.Addr) bool {

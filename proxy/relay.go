@@ -28,7 +28,7 @@ func (s *session) deliver(pod *podConn) {
 		ok = false
 	}
 	s.c.pod.Store(nil)
-	reusable := pod.codec.Finished() && ok
+	reusable := pod.codec.Finished() && ok && len(x.Request.Upgrade) == 0
 	if reusable && !s.broken {
 		pod.Put()
 		return

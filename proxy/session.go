@@ -28,7 +28,8 @@ func (s *session) run() bool {
 		s.refuse(reject.Status, exchange.BadRequest, reject.Detail)
 		return false
 	}
-	s.close = x.Request.Close || s.c.served >= s.e.opts.MaxRequests
+	// After an attempt to switch protocols nobody knows whose bytes come next, whatever the Pod answers.
+	s.close = x.Request.Close || len(x.Request.Upgrade) > 0 || s.c.served >= s.e.opts.MaxRequests
 	s.identify()
 	if len(x.Request.Target) == 1 && x.Request.Target[0] == '*' {
 		s.answerServer()

@@ -82,10 +82,16 @@ func (s *session) unreadableBody(m mark, err error) {
 		s.write()
 		return
 	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		// A client that has only closed its sending side can still be told (RFC 9112 section 8).
+		s.answer(failBadBody.status, failBadBody.why, failBadBody.text)
+		s.close = true
+		s.write()
+		return
+	}
 	s.x.Response.Why = exchange.ClientGone
 	s.x.Response.Status = 499
 	s.broken = true
-	_ = err
 }
 
 // sendBody writes the body behind the head that is buffered: at once where all of it is here, else by a goroutine that pulls it from

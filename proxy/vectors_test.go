@@ -19,10 +19,7 @@ import (
 
 // known are the vectors that fail today, by ID or by the ID's row, each with the reason. One that no longer fails is an error, so that
 // the list holds only what is needed.
-var known = map[string]string{
-	"H7": "a request without Host goes to the Pod without one, which RFC 9112 section 3.2 forbids in HTTP/1.1",
-	"C8": "a client that ends its side inside a short body gets no answer; the contract says 400 where none has begun",
-}
+var known = map[string]string{}
 
 // newVectorBench starts the Pods that vectors.txt speaks of.
 func newVectorBench(t *testing.T) *bench {
