@@ -210,8 +210,13 @@ func (b *Builder) keyPair(name types.NamespacedName) (pair keyPair, ok bool) {
 func (b *Builder) replace(name types.NamespacedName, d *delta) {
 	old := b.compiled[name]
 	var next *compiled
-	if i := b.ingresses.find(name); i != nil && b.environment.ownership.Owns(i) {
+	var orphan []Problem
+	switch i := b.ingresses.find(name); {
+	case i == nil:
+	case b.environment.ownership.Owns(i):
 		next = b.environment.compile(i, old)
+	default:
+		orphan = b.environment.ownership.orphan(i)
 	}
 	if old != nil {
 		b.remove(old, d)
@@ -233,7 +238,7 @@ func (b *Builder) replace(name types.NamespacedName, d *delta) {
 	for _, secret := range before.secrets {
 		b.forget(secret)
 	}
-	b.problems.set(chunk{ingressChunk, name.Namespace, name.Name}, after.problems)
+	b.problems.set(chunk{ingressChunk, name.Namespace, name.Name}, append(orphan, after.problems...))
 }
 
 // forget drops the key pair of a Secret that nobody reads any more.

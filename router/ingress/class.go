@@ -91,6 +91,22 @@ func (w *Ownership) problems(i *networkingv1.Ingress) []Problem {
 	return []Problem{p}
 }
 
+// orphan returns what the owner of i, which is not ours, should know about its class: that there is none of that name, so that nobody
+// serves it. An Ingress of a class that exists is another controller's, and nothing to speak about.
+func (w *Ownership) orphan(i *networkingv1.Ingress) []Problem {
+	if i.Spec.IngressClassName == nil || len(w.ours) == 0 {
+		return nil
+	}
+	name := *i.Spec.IngressClassName
+	if _, known := w.ours[name]; known {
+		return nil
+	}
+	return []Problem{{
+		Object: objectOf(i), Field: "spec.ingressClassName", Reason: ClassNotFound, Effect: RouteDropped,
+		Message: fmt.Sprintf("there is no IngressClass %q, so no controller serves this Ingress: write one that kubectl get ingressclass lists", name),
+	}}
+}
+
 // Owned returns the Ingresses of s that are ours, sorted by namespace and name.
 func Owned(s Snapshot) []*networkingv1.Ingress {
 	ownership := NewOwnership(s.Classes, s.Options)
