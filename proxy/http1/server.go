@@ -87,9 +87,6 @@ func (s *Server) BodyBytes() int64 { return s.body.read }
 // Buffered is the number of bytes that have been read and not used.
 func (s *Server) Buffered() int { return s.in.w - s.in.r }
 
-// Partial reports whether bytes of an unfinished head have come.
-func (s *Server) Partial() bool { return s.in.w > 0 }
-
 // Continue writes an interim 100 response at once.
 func (s *Server) Continue() error { return s.interim([]byte("HTTP/1.1 100 Continue\r\n\r\n")) }
 

@@ -29,9 +29,6 @@ var statusLines = func() (t [600]string) {
 	return t
 }()
 
-// StatusText returns the reason phrase of a status code, or "".
-func StatusText(code int) string { return reasons[code] }
-
 // appendStatus appends the status line of res: the Pod's reason phrase where it gave one.
 func appendStatus(dst []byte, res *exchange.Response) []byte {
 	if len(res.Reason) == 0 && res.Status < len(statusLines) && statusLines[res.Status] != "" {
