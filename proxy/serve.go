@@ -55,8 +55,8 @@ func (e *Engine) Serve(l *Listener) error {
 
 // finish accepts what waits in the kernel's queue and ends listening at once: from then on the kernel refuses. Closing alone
 // would leave a longer moment in which connections that clients believe to be open are reset, because Close waits for Accept to return. The
-// two system calls can not be made one, so a connection that arrives between them is lost: that is what the drain delay before
-// Shutdown is for.
+// last two system calls can not be made one, so one connection may arrive between them and be lost: that is what the drain delay
+// before Shutdown is for.
 func (e *Engine) finish(l *Listener) {
 	defer l.Close()
 	sc, ok := l.Listener.(syscall.Conn)
@@ -69,6 +69,9 @@ func (e *Engine) finish(l *Listener) {
 	}
 	var waiting []int
 	_ = raw.Control(func(fd uintptr) {
+		// A queue of length 0 holds one connection at most; the kernel drops the first packet of others, and they come again
+		// to a closed port.
+		_ = unix.Listen(int(fd), 0)
 		for {
 			nfd, _, err := unix.Accept4(int(fd), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 			if err != nil {
