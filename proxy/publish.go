@@ -143,16 +143,3 @@ func (e *Engine) routeMetrics(id router.RouteID, service router.Service) *observ
 	}
 	return e.opts.Metrics.Route(id, service)
 }
-
-// match finds the chain for a validated request: that of its route, or the one that answers 404.
-func (s *session) match() *chain {
-	x := s.x
-	l := s.e.live.Load()
-	s.generation = l.generation
-	r, ok := l.table.Lookup(text(x.Request.Hostname), text(x.Request.Path))
-	if !ok {
-		return s.e.fallback
-	}
-	x.Route = r
-	return r.Attachment().(*chain)
-}

@@ -35,7 +35,11 @@ func (s *session) run() bool {
 		s.answerServer()
 		return s.finish()
 	}
-	s.chain = s.match()
+	var ambiguous bool
+	if s.chain, ambiguous = s.match(); ambiguous {
+		s.refuse(400, exchange.BadRequest, "path with an encoded slash that leads to differently protected places")
+		return false
+	}
 	s.chain.begin()
 	s.respond()
 	return s.finish()

@@ -1,6 +1,8 @@
 package filters
 
 import (
+	"strings"
+
 	"podlane.dev/podlane/proxy/exchange"
 	"podlane.dev/podlane/router"
 	"podlane.dev/podlane/router/policy"
@@ -90,6 +92,27 @@ func Compile(policies []Policy, r *router.Route) Chain {
 		}
 	}
 	return c
+}
+
+// Guard returns, as text, what the security policies of r say: those that fail closed. Two Routes with equal guards protect what is
+// behind them alike.
+func Guard(policies []Policy, r *router.Route) string {
+	var b strings.Builder
+	b.WriteString(r.Denied)
+	for _, p := range policies {
+		if p.InvalidEffect() != policy.Deny {
+			continue
+		}
+		v, ok := valueOf(r, p.FamilyName())
+		if !ok {
+			v, ok = p.DefaultValue(r)
+		}
+		if ok {
+			b.WriteByte('\n')
+			b.WriteString(policy.Value{Family: p.FamilyName(), Parsed: v}.String())
+		}
+	}
+	return b.String()
 }
 
 // valueOf finds a family's value by a scan: a Route carries a handful.
