@@ -26,8 +26,9 @@ type HTTP struct {
 	// Linger and LingerIdle bound how long what a client still sends after an early answer is read and dropped.
 	Linger, LingerIdle time.Duration
 
-	// KeepAliveRequests is how many requests one connection may carry, Connections how many connections are open at a time.
-	KeepAliveRequests, Connections int
+	// KeepAliveRequests is how many requests one connection may carry, Connections how many connections are open at a time, and
+	// AddressConnections how many of them one client address may have.
+	KeepAliveRequests, Connections, AddressConnections int
 	// AllowHalfClose answers clients that closed their sending side.
 	AllowHalfClose bool
 }
@@ -70,6 +71,8 @@ func (h *HTTP) AddFlags(fs *pflag.FlagSet) {
 		"requests after which a client's connection is closed; 0 for no limit")
 	fs.IntVar(&h.Connections, "max-connections", h.Connections,
 		"client connections at a time; 0 derives it from the limit of open files")
+	fs.IntVar(&h.AddressConnections, "max-connections-per-address", h.AddressConnections,
+		"connections of one client address at a time, further ones are closed at once; trusted proxies are exempt; 0 for no limit")
 	fs.BoolVar(&h.AllowHalfClose, "allow-half-close", h.AllowHalfClose,
 		"answer clients that closed their sending side before the Pod answered, instead of taking them for gone")
 }
@@ -89,5 +92,6 @@ func (h *HTTP) Validate() error {
 		atLeast("request-header-fields", h.HeaderFields, minHeaderFields, "10"),
 		atLeast("keep-alive-requests", h.KeepAliveRequests, 0, "0"),
 		atLeast("max-connections", h.Connections, 0, "0"),
+		atLeast("max-connections-per-address", h.AddressConnections, 0, "0"),
 	)
 }

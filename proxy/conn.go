@@ -34,6 +34,7 @@ type conn struct {
 	bodyRead     atomic.Bool // the upload has pulled the whole request body
 	body         limitedBody // wraps request bodies of unknown length
 	served       int
+	admitted     bool    // counted by its address
 	session      session // of the present request
 }
 

@@ -69,6 +69,9 @@ type Options struct {
 	MaxRequests int
 	// MaxConnections is the number of client connections beyond which accepting pauses; 0 derives it from RLIMIT_NOFILE.
 	MaxConnections int
+	// MaxPerAddress is the number of connections of one client address beyond which further ones are closed at once; 0 means no
+	// limit. Trusted proxies are exempt: all clients behind one share its address.
+	MaxPerAddress int
 	// TrustedProxies are the peers whose X-Forwarded-*, Forwarded and X-Real-IP fields are believed. Default: none.
 	TrustedProxies []netip.Prefix
 	// AllowHalfClose delivers the answer to a client that has closed its sending side before the Pod answered, instead of
@@ -81,6 +84,11 @@ type Options struct {
 	// Metrics and AccessLog may be nil.
 	Metrics   *observe.Metrics
 	AccessLog *observe.AccessLog
+	// Memory returns the share (0 to 1) of the process's memory limit that is in use; nil means that there is no limit. From 0.85 on
+	// connections are closed after their answer, from 0.92 on new requests get 503.
+	Memory func() float64
+	// Pressured, where set, is told when memory passes one of these marks. It must not block.
+	Pressured func(what string, share float64)
 	// Panicked, where set, is told of a panic that one connection recovered from. It is called rarely and must not block.
 	Panicked func(value any, stack []byte)
 }
@@ -95,6 +103,7 @@ type Engine struct {
 	sweeper  *sweeper
 	live     atomic.Pointer[live]
 	gate     *gate
+	memory   memory
 
 	draining  atomic.Bool
 	lingering atomic.Int64
@@ -122,10 +131,10 @@ func New(o Options) *Engine {
 	if o.MaxRequests == 0 {
 		o.MaxRequests = 10_000
 	}
-	gate := newGate(o.MaxConnections)
+	gate := newGate(o.MaxConnections, o.MaxPerAddress)
 	if o.Upstream.ServiceConnections == 0 {
 		// One Service must not take what the others need.
-		o.Upstream.ServiceConnections = gate.limit / 2
+		o.Upstream.ServiceConnections = int(gate.limit / 2)
 	}
 	e := &Engine{
 		opts:      o,
@@ -137,9 +146,11 @@ func New(o Options) *Engine {
 		listeners: map[*Listener]struct{}{},
 		tally:     newTally(o.Metrics),
 	}
+	gate.pods = e.registry.Open
+	e.memory.used = o.Memory
 	e.fallback = &chain{metrics: e.routeMetrics(router.RouteID{}, router.Service{})}
 	e.live.Store(&live{table: router.NewTable(nil, nil)})
-	go e.sweeper.run()
+	go e.sweeper.run(func() { gate.wake(); e.measureMemory() })
 	return e
 }
 

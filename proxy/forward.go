@@ -33,6 +33,7 @@ var (
 	failNoEndpoint  = failure{503, exchange.NoEndpoint, "no endpoint is ready\n"}
 	failMissing     = failure{503, exchange.BackendMissing, "the backend of this route does not exist\n"}
 	failOverload    = failure{503, exchange.Overload, "too many requests in flight\n"}
+	failMemory      = failure{503, exchange.Overload, "out of memory for new requests\n"}
 	failConnect     = failure{502, exchange.ConnectFailed, "no endpoint accepted a connection\n"}
 	failConnectTime = failure{504, exchange.ConnectTimeout, "no endpoint accepted a connection in time\n"}
 	failReset       = failure{502, exchange.UpstreamReset, "the endpoint closed the connection without an answer\n"}

@@ -97,8 +97,11 @@ func isClaim(name []byte) bool {
 	return false
 }
 
-func (s *session) trusted(a netip.Addr) bool {
-	for _, p := range s.e.opts.TrustedProxies {
+func (s *session) trusted(a netip.Addr) bool { return trusted(s.e.opts.TrustedProxies, a) }
+
+// trusted reports whether a is in one of the ranges.
+func trusted(ranges []netip.Prefix, a netip.Addr) bool {
+	for _, p := range ranges {
 		if p.Contains(a) {
 			return true
 		}

@@ -59,7 +59,7 @@ var errEarly = errors.New("answered before the request was complete")
 func (s *session) relay(pod *podConn) bool {
 	x, c, srv := s.x, s.c, s.c.srv
 	persistence := http1.KeepOpen
-	s.close = s.close || s.e.draining.Load()
+	s.close = s.close || s.e.draining.Load() || s.e.gate.crowded.Load() || s.e.memory.now() != calm
 	if s.close || x.Request.Body != nil && !srv.BodyDone() && !c.uploading {
 		persistence = http1.CloseAfter
 	}

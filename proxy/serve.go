@@ -1,16 +1,20 @@
 package proxy
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"runtime/debug"
+	"slices"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"podlane.dev/podlane/proxy/exchange"
 )
 
 // Listener is a socket that the engine serves.
@@ -37,7 +41,7 @@ func (e *Engine) Serve(l *Listener) error {
 		e.mu.Unlock()
 	}()
 	for {
-		e.gate.wait()
+		e.gate.wait(func() bool { return e.crowded(l) })
 		nc, err := l.Accept()
 		if err != nil {
 			e.gate.leave()
@@ -95,6 +99,15 @@ func (e *Engine) finish(l *Listener) {
 // start serves an accepted connection that the gate has counted, on a goroutine of its own.
 func (e *Engine) start(nc net.Conn, l *Listener) {
 	c := e.newConn(nc)
+	if e.gate.perAddress > 0 && !trusted(e.opts.TrustedProxies, c.client.Peer.Addr()) {
+		if !e.gate.admit(c.client.Peer.Addr()) {
+			_ = nc.Close()
+			e.gate.leave()
+			e.tally.local(exchange.Overload)
+			return
+		}
+		c.admitted = true
+	}
 	e.sweeper.add(c)
 	e.serving.Add(1)
 	go e.serveConn(c, l)
@@ -119,19 +132,47 @@ const (
 	shedPause = 10 * time.Millisecond
 )
 
-// shedIdle closes up to n idle connections.
+// crowded makes room for clients that wait at l, and reports whether any do: those that have been idle longest give way, some at a
+// time.
+func (e *Engine) crowded(l *Listener) bool {
+	if !queued(l) {
+		return false
+	}
+	e.registry.Shrink(1)
+	e.shedIdle(max(int(e.gate.limit/crowdShare), 1))
+	return true
+}
+
+// crowdShare is the part of all connections that may be closed at a time, every tick, for the sake of others.
+const crowdShare = 8
+
+// shedIdle closes up to n idle connections, those first whose last request began longest ago.
 func (e *Engine) shedIdle(n int) {
+	type candidate struct {
+		c     *conn
+		since int64
+	}
+	var found []candidate
 	e.sweeper.each(func(c *conn) {
-		if n > 0 && c.closeIfIdle() {
-			n--
+		if w := c.main.word.Load(); phaseOf(w) == idle && markOf(w) == unmarked {
+			found = append(found, candidate{c, c.since.Load()})
 		}
 	})
+	slices.SortFunc(found, func(a, b candidate) int { return cmp.Compare(a.since, b.since) })
+	for _, f := range found {
+		if n > 0 && f.c.closeIfIdle() {
+			n--
+		}
+	}
 }
 
 // serveConn serves one connection to its end.
 func (e *Engine) serveConn(c *conn, l *Listener) {
 	defer e.serving.Done()
 	defer e.gate.leave()
+	if c.admitted {
+		defer e.gate.release(c.client.Peer.Addr())
+	}
 	defer func() {
 		if v := recover(); v != nil {
 			e.panicked(v)

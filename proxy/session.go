@@ -31,6 +31,10 @@ func (s *session) run() bool {
 	// After an attempt to switch protocols nobody knows whose bytes come next, whatever the Pod answers.
 	s.close = x.Request.Close || len(x.Request.Upgrade) > 0 || s.c.served >= s.e.opts.MaxRequests
 	s.identify()
+	if s.e.memory.now() == refusing {
+		s.overload()
+		return s.finish()
+	}
 	if len(x.Request.Target) == 1 && x.Request.Target[0] == '*' {
 		s.answerServer()
 		return s.finish()
@@ -52,6 +56,14 @@ func (s *session) answerServer() {
 	s.answer(200, exchange.NoReason, "")
 	s.x.Response.Fields.SetString(exchange.Allow, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
 	s.write()
+}
+
+// overload answers that the process has no memory for the request.
+func (s *session) overload() {
+	s.chain = s.e.fallback
+	s.chain.begin()
+	s.close = true
+	s.fail(failMemory)
 }
 
 // respond finds an answer and writes it.

@@ -132,7 +132,8 @@ func (s *sweeper) each(f func(*conn)) {
 	}
 }
 
-func (s *sweeper) run() {
+// run sweeps every tick, and calls also each time, until stop is closed.
+func (s *sweeper) run(also func()) {
 	defer close(s.done)
 	t := time.NewTicker(tick)
 	defer t.Stop()
@@ -143,6 +144,7 @@ func (s *sweeper) run() {
 		case <-t.C:
 			s.now.Store(time.Since(s.began).Milliseconds())
 			s.sweep()
+			also()
 		}
 	}
 }

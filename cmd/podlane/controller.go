@@ -63,7 +63,7 @@ func newController(p *process) *cobra.Command {
 func runController(ctx context.Context, p *process, o *controllerOptions) (err error) {
 	log := newLogger(p.stderr, o.log)
 	p.adoptLog(log)
-	limitMemory(log)
+	o.memory = limitMemory(log)
 	self := types.NamespacedName{Namespace: os.Getenv("POD_NAMESPACE"), Name: os.Getenv("POD_NAME")}
 	cluster, err := findCluster(o.cluster.Kubeconfig)
 	if err != nil {

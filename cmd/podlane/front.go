@@ -61,6 +61,9 @@ func newFront(o frontOptions, log logr.Logger) (*front, error) {
 	options := engineOptions(o.http, o.upstream)
 	options.Upstream.Observer, options.Upstream.External = upstreamObserver(f.metrics), o.external
 	options.Metrics, options.AccessLog, options.Panicked = f.metrics, f.access, panicLogger(log)
+	options.Memory, options.Pressured = o.memory, func(what string, share float64) {
+		log.Info("memory in use passed a mark", "now", what, "percent of the limit", int(share*100))
+	}
 	f.engine = proxy.New(options)
 	return f, nil
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"runtime/metrics"
 	"strconv"
 	"strings"
 
@@ -15,19 +16,16 @@ import (
 // for what the collector does not count, and for the kernel's socket buffers, which cgroup v2 charges to the Pod.
 const memoryShare = 0.8
 
-// setMemoryLimit sets Go's soft memory limit from the container's, unless GOMEMLIMIT says it. It returns the limit in bytes,
-// 0 where there is none.
-func setMemoryLimit(cgroupRoot, selfCgroup string) int64 {
-	if os.Getenv("GOMEMLIMIT") != "" {
-		return 0
+// setMemoryLimit sets Go's soft memory limit from the container's, unless GOMEMLIMIT says it. It returns the container's limit, and the
+// one that it set, in bytes; 0 where there is none.
+func setMemoryLimit(cgroupRoot, selfCgroup string) (container, set int64) {
+	container = cgroupLimit(cgroupRoot, selfCgroup)
+	if os.Getenv("GOMEMLIMIT") != "" || container <= 0 {
+		return container, 0
 	}
-	limit := cgroupLimit(cgroupRoot, selfCgroup)
-	if limit <= 0 {
-		return 0
-	}
-	limit = int64(float64(limit) * memoryShare)
-	debug.SetMemoryLimit(limit)
-	return limit
+	set = int64(float64(container) * memoryShare)
+	debug.SetMemoryLimit(set)
+	return container, set
 }
 
 // cgroupLimit returns the least memory limit among the process's control group and its parents, in bytes, or 0 where there
@@ -71,13 +69,30 @@ func limitUpwards(root, group, name string) int64 {
 	}
 }
 
-// limitMemory sets Go's memory limit in a container, and says so.
-func limitMemory(log logr.Logger) {
+// limitMemory sets Go's memory limit in a container, and says so. It returns what tells the share of the container's memory that is
+// in use, nil where there is no limit: then GOMEMLIMIT, where it is set, stands for memoryShare of one.
+func limitMemory(log logr.Logger) func() float64 {
 	self, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
-		return // not Linux, or not allowed: then there is no limit to know of
+		self = nil // not Linux, or not allowed: then there is no limit to know of
 	}
-	if limit := setMemoryLimit("/sys/fs/cgroup", string(self)); limit > 0 {
-		log.Info("memory limit from the container", "bytes", limit)
+	container, set := setMemoryLimit("/sys/fs/cgroup", string(self))
+	if set > 0 {
+		log.Info("memory limit from the container", "bytes", set)
 	}
+	if soft := debug.SetMemoryLimit(-1); container <= 0 && soft < math.MaxInt64 {
+		container = int64(float64(soft) / memoryShare)
+	}
+	if container <= 0 {
+		return nil
+	}
+	return func() float64 { return float64(memoryInUse()) / float64(container) }
+}
+
+// memoryInUse is what the process holds of the machine's memory as far as Go knows, in bytes: everything that it mapped but what it
+// gave back. It costs some microseconds.
+func memoryInUse() uint64 {
+	samples := [...]metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
+	metrics.Read(samples[:])
+	return samples[0].Value.Uint64() - samples[1].Value.Uint64()
 }

@@ -51,11 +51,11 @@ func TestSetMemoryLimit(t *testing.T) {
 	write(t, filepath.Join(root, "memory.max"), "2305843009213693951\n")
 
 	t.Setenv("GOMEMLIMIT", "1GiB")
-	if got := setMemoryLimit(root, "0::/\n"); got != 0 || debug.SetMemoryLimit(-1) != before {
+	if _, got := setMemoryLimit(root, "0::/\n"); got != 0 || debug.SetMemoryLimit(-1) != before {
 		t.Errorf("with GOMEMLIMIT the limit was set to %d", got)
 	}
 	t.Setenv("GOMEMLIMIT", "")
-	got := setMemoryLimit(root, "0::/\n")
+	_, got := setMemoryLimit(root, "0::/\n")
 	if got < limit/100*79 || got > limit/100*81 || debug.SetMemoryLimit(-1) != got {
 		t.Errorf("limit set to %d, live %d, want 80%% of %d", got, debug.SetMemoryLimit(-1), int64(limit))
 	}

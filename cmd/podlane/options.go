@@ -22,6 +22,8 @@ type frontOptions struct {
 	shutdown  *config.Shutdown
 	// external says where ExternalName Services may lead.
 	external upstream.External
+	// memory returns the share of the memory limit that is in use; nil where there is none.
+	memory func() float64
 }
 
 // Flags say 0 where there is to be no limit, the packages below say it by a negative value and take 0 for their default.
@@ -81,7 +83,7 @@ func engineOptions(h *config.HTTP, u *config.Upstream) proxy.Options {
 	}
 	return proxy.Options{
 		Limits: limitsOf(h, u), Timeouts: timeoutsOf(h, u), MaxBody: orUnlimited(int64(h.Body)),
-		MaxRequests: requests, MaxConnections: h.Connections,
+		MaxRequests: requests, MaxConnections: h.Connections, MaxPerAddress: h.AddressConnections,
 		TrustedProxies: h.TrustedProxies, AllowHalfClose: h.AllowHalfClose,
 		Policies: config.Policies(), Upstream: upstreamOf(u),
 	}

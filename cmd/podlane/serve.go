@@ -53,7 +53,7 @@ func runServe(ctx context.Context, p *process, o *serveOptions) (err error) {
 	}
 	o.external = upstream.External{Deny: o.ingress.ExternalDeny, Allow: o.ingress.ExternalAllow}
 	log := newLogger(p.stderr, o.log)
-	limitMemory(log)
+	o.memory = limitMemory(log)
 	f, err := newFront(o.frontOptions, log)
 	if err != nil {
 		return err
