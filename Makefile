@@ -66,6 +66,10 @@ golden: ## Write the golden files anew, from what the code does now
 bench: ## Go benchmarks beside the code
 	$(GO) test -run '^$$' -bench . -benchmem ./router/... ./proxy/... ./tls/...
 
+.PHONY: bench-peers
+bench-peers: ## Podlane beside nginx, HAProxy, Caddy and httputil.ReverseProxy, as far as installed: BENCH='-only small-64 -runs 3', -help
+	@$(GO) run ./test/bench $(BENCH)
+
 .PHONY: fuzz
 fuzz: ## Every fuzz target for FUZZTIME (60s)
 	@for p in $$($(GO) list ./router/... ./proxy/... ./tls/...); do \

@@ -1,0 +1,285 @@
+// Package load sends requests to a proxy and checks every answer: its status, its length, and that it belongs to its request.
+// It is as cheap as it can be (see loop), measures latency from the moment a request was due, and knows nothing of the
+// proxies. It owns the clients' half of the benchmark; who listens is its caller's business.
+package load
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"time"
+
+	"podlane.dev/podlane/test/bench/loop"
+	"podlane.dev/podlane/test/bench/measure"
+)
+
+// A Plan is one load.
+type Plan struct {
+	// Address is the proxy's.
+	Address netip.AddrPort
+	// Sources are the clients' addresses, used in turn; at least one.
+	Sources []netip.Addr
+	// Connections are open at a time.
+	Connections int
+	// Rate is the requests to be sent a second, at random moments (a Poisson process), whether or not earlier ones
+	// were answered. 0 sends the next one on a connection when its answer has come.
+	Rate float64
+	// Seed makes the moments of a Rate the same in every run.
+	Seed uint64
+	// Message is what is said on each connection.
+	Message Message
+	// Fresh makes each request on a connection of its own. The message has to ask for the close.
+	Fresh bool
+	// Warmup goes before Duration, and is not counted.
+	Warmup, Duration time.Duration
+	// Begin and End are called when what is counted begins and ends, while the load goes on.
+	Begin, End func() error
+}
+
+// A Result is what a load saw.
+type Result struct {
+	// Answers came within the duration, whole and right.
+	Answers uint64
+	// Elapsed is the time between Begin and End.
+	Elapsed time.Duration
+	// Latency is that of every request that was due within the duration: from when it was due, or, where there is no
+	// rate, sent. Requests that were never answered are in it with their age at the end.
+	Latency measure.Histogram
+	// Unanswered requests were due and had no answer when the load ended: with a rate, more than the proxy can do.
+	Unanswered uint64
+	// Errors are all failures, from the first request of the warm-up on.
+	Errors Errors
+}
+
+// Errors are counts of failures by kind.
+type Errors struct {
+	Connect uint64 `json:"connect,omitempty"` // a connection did not come about
+	Closed  uint64 `json:"closed,omitempty"`  // it ended where an answer was due
+	Status  uint64 `json:"status,omitempty"`  // another status than expected
+	Length  uint64 `json:"length,omitempty"`  // another length than expected, or no valid framing
+	Mixed   uint64 `json:"mixed,omitempty"`   // the answer of another request
+	Late    uint64 `json:"late,omitempty"`    // no answer within patience after the end, without a rate
+	// First describes the first one.
+	First string `json:"first,omitempty"`
+}
+
+// Sum is the count of all failures.
+func (e Errors) Sum() uint64 {
+	return e.Connect + e.Closed + e.Status + e.Length + e.Mixed + e.Late
+}
+
+// patience is how long answers may take after the duration has ended.
+const patience = 3 * time.Second
+
+// maxErrors ends a load that makes no sense.
+const maxErrors = 10000
+
+// clock is the generator's time: since it began.
+type clock struct{ began time.Time }
+
+func (c clock) now() time.Duration { return time.Since(c.began) }
+
+// phase is what a load does.
+type phase int
+
+const (
+	opening phase = iota // connections are made, and what opens their dialogue is said
+	warming
+	counting
+	draining
+)
+
+// generator is one load that runs.
+type generator struct {
+	ctx     context.Context // asked at every turn
+	plan    Plan
+	loop    *loop.Loop
+	clock   clock
+	scratch []byte
+	conns   []*conn
+	phase   phase
+	opened  int // connections that are ready for the first request
+	busy    int // requests that are due and not answered
+	id      uint32
+	random  *rand.Rand
+	due     time.Duration // the next arrival of a rate
+	turn    int           // the connection that it goes to
+	began   time.Duration // of counting
+	result  *Result
+}
+
+// Run makes a load. Failures of requests are counted in the Result; the error is one of the load itself. It keeps a thread for
+// itself, and ends early when ctx does.
+func Run(ctx context.Context, plan Plan) (*Result, error) {
+	g, err := start(ctx, plan)
+	if err != nil {
+		return nil, err
+	}
+	defer g.stop()
+	if err := g.open(); err != nil {
+		return nil, err
+	}
+	if err := g.pass(warming, plan.Warmup); err != nil {
+		return nil, err
+	}
+	if err := g.count(); err != nil {
+		return nil, err
+	}
+	return g.result, g.drain()
+}
+
+func start(ctx context.Context, plan Plan) (*generator, error) {
+	if err := loop.Pin(); err != nil {
+		return nil, err
+	}
+	l, err := loop.New()
+	if err != nil {
+		return nil, err
+	}
+	return &generator{
+		ctx: ctx, plan: plan, loop: l, clock: clock{time.Now()}, scratch: make([]byte, 256<<10), result: &Result{},
+		random: rand.New(rand.NewPCG(plan.Seed, 1)),
+	}, nil
+}
+
+func (g *generator) stop() {
+	for _, c := range g.conns {
+		c.close()
+	}
+	g.loop.Close()
+}
+
+// connecting is how many connections may be in the making at a time: fewer than the shortest listen queue.
+const connecting = 64
+
+// open makes all connections, each of which says what opens its dialogue.
+func (g *generator) open() error {
+	deadline := g.clock.now() + 30*time.Second
+	for g.opened < g.plan.Connections {
+		for len(g.conns) < g.plan.Connections && len(g.conns)-g.opened < connecting {
+			c := newConn(g, len(g.conns))
+			g.conns = append(g.conns, c)
+			c.connect()
+		}
+		if err := g.turnOver(10 * time.Millisecond); err != nil {
+			return err
+		}
+		if g.clock.now() > deadline {
+			return fmt.Errorf("%d of %d connections came about in 30 seconds; %s", g.opened, g.plan.Connections, g.result.Errors.First)
+		}
+	}
+	return nil
+}
+
+// pass spends a duration in a phase.
+func (g *generator) pass(p phase, length time.Duration) error {
+	if g.phase < warming {
+		g.due = g.clock.now()
+		if g.plan.Rate == 0 {
+			for _, c := range g.conns {
+				c.ask(g.clock.now())
+			}
+		}
+	}
+	g.phase = p
+	end := g.clock.now() + length
+	for now := g.clock.now(); now < end; now = g.clock.now() {
+		limit := end - now
+		if g.plan.Rate > 0 {
+			g.arrive(now)
+			limit = min(limit, g.due-g.clock.now())
+		}
+		if err := g.turnOver(limit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// count is the phase that is measured.
+func (g *generator) count() error {
+	if err := g.plan.Begin(); err != nil {
+		return err
+	}
+	g.began = g.clock.now()
+	err := g.pass(counting, g.plan.Duration)
+	g.result.Elapsed = g.clock.now() - g.began
+	return errors.Join(err, g.plan.End())
+}
+
+// drain waits for the answers that are still due.
+func (g *generator) drain() error {
+	g.phase = draining
+	end := g.clock.now() + patience
+	for g.busy > 0 && g.clock.now() < end {
+		if err := g.turnOver(10 * time.Millisecond); err != nil {
+			return err
+		}
+	}
+	for _, c := range g.conns {
+		for _, due := range c.waiting {
+			g.unanswered(due)
+		}
+		if c.asked {
+			g.unanswered(c.due)
+		}
+	}
+	return nil
+}
+
+// unanswered counts a request that was due and has no answer.
+func (g *generator) unanswered(due time.Duration) {
+	if g.plan.Rate == 0 {
+		g.fail(&g.result.Errors.Late, errors.New("no answer"))
+		return
+	}
+	if due >= g.began {
+		g.result.Unanswered++
+		g.result.Latency.Record(g.clock.now() - due)
+	}
+}
+
+// arrive hands out the requests of a rate that have become due.
+func (g *generator) arrive(now time.Duration) {
+	for ; g.due <= now; g.due += time.Duration(g.random.ExpFloat64() / g.plan.Rate * float64(time.Second)) {
+		c := g.conns[g.turn]
+		g.turn = (g.turn + 1) % len(g.conns)
+		if !c.idle() {
+			g.busy++
+			c.waiting = append(c.waiting, g.due)
+			continue
+		}
+		c.ask(g.due)
+	}
+}
+
+// turnOver waits once, and ends a load of which nothing comes.
+func (g *generator) turnOver(limit time.Duration) error {
+	if err := g.loop.Wait(limit); err != nil {
+		return err
+	}
+	if n := g.result.Errors.Sum(); n > maxErrors {
+		return fmt.Errorf("%d errors: %s", n, g.result.Errors.First)
+	}
+	return g.ctx.Err()
+}
+
+// fail counts an error.
+func (g *generator) fail(kind *uint64, err error) {
+	*kind++
+	if g.result.Errors.First == "" {
+		g.result.Errors.First = err.Error()
+	}
+}
+
+// answered counts an answer that has come whole.
+func (g *generator) answered(due time.Duration) {
+	if g.phase == counting {
+		g.result.Answers++
+	}
+	if g.phase >= counting && due >= g.began {
+		g.result.Latency.Record(g.clock.now() - due)
+	}
+}

@@ -1,0 +1,60 @@
+package peers
+
+import (
+	"fmt"
+	"net/netip"
+	"path/filepath"
+)
+
+// caddyText is a site without TLS. Caddy itself sets X-Forwarded-For, -Host and -Proto. Beyond its defaults: idle connections to
+// the backends enough for all clients (by default 32, which would make connecting what is measured), and no asking for gzip.
+const caddyText = `{
+	admin off
+	auto_https off
+	log {
+		level ERROR
+	}
+	servers {
+		protocols h1
+		timeouts {
+			idle 75s
+		}
+	}
+}
+http://HOST:PORT {
+	bind ADDRESS
+LOG	reverse_proxy BACKENDS {
+		lb_policy random_choose 2
+		header_up X-Real-IP {remote_host}
+		header_up X-Forwarded-Port PORT
+		header_up X-Request-ID {http.request.uuid}
+		transport http {
+			dial_timeout 5s
+			keepalive 55s
+			keepalive_idle_conns 4096
+			keepalive_idle_conns_per_host 2048
+			compression off
+		}
+	}
+}
+`
+
+// Caddy is Caddy with one processor.
+func Caddy() Peer {
+	return Peer{Name: "caddy", Program: "caddy", Package: "caddy", Version: []string{"version"}, Launch: launchCaddy}
+}
+
+func launchCaddy(s Site) Launch {
+	log := ""
+	if s.AccessLog != "" {
+		log = "\tlog {\n\t\toutput file " + s.AccessLog + " {\n\t\t\troll_disabled\n\t\t}\n\t\tlevel INFO\n\t}\n"
+	}
+	backends := lines(s.Backends, func(i int, b netip.AddrPort) string { return fmt.Sprintf("%s ", b) })
+	file := filepath.Join(s.Dir, "Caddyfile")
+	return Launch{
+		Files: map[string]string{"Caddyfile": render(caddyText, "LOG", log, "HOST", Host, "PORT", fmt.Sprint(s.Address.Port()),
+			"ADDRESS", s.Address.Addr().String(), "BACKENDS ", backends)},
+		Args: []string{"run", "--config", file, "--adapter", "caddyfile"},
+		Env:  []string{"HOME=" + s.Dir, "XDG_CONFIG_HOME=" + s.Dir, "XDG_DATA_HOME=" + s.Dir, "GOMAXPROCS=1"},
+	}
+}

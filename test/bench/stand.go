@@ -1,0 +1,195 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"podlane.dev/podlane/test/bench/peers"
+)
+
+// stand is what all runs share: the backends, the executables, the folder.
+type stand struct {
+	o        *options
+	dir      string
+	cores    cores
+	peers    []peers.Peer
+	backends []netip.AddrPort
+	backend  *exec.Cmd
+	feed     io.Closer // the backends' standard input: they end with it
+	absent   []string  // what is not installed, in words
+}
+
+// newStand builds what has to be built and starts the backends.
+func newStand(ctx context.Context, o *options) (*stand, error) {
+	s := &stand{o: o, cores: o.cores}
+	if err := s.cores.resolve(); err != nil {
+		return nil, err
+	}
+	if s.cores.proxy == s.cores.load {
+		fmt.Fprintln(o.progress, "bench: one core for proxies and load: the numbers mean little")
+	}
+	// 10,000 idle connections need as many descriptors, here and in every proxy, which inherits the limit.
+	limit := syscall.Rlimit{}
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return nil, fmt.Errorf("getrlimit: %w", err)
+	}
+	limit.Cur = limit.Max
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return nil, fmt.Errorf("setrlimit: %w", err)
+	}
+	var err error
+	if s.dir, err = os.MkdirTemp("", "podlane-bench-"); err != nil {
+		return nil, err
+	}
+	// nginx's workers read below it as another user, where this one is root.
+	if err = os.Chmod(s.dir, 0o755); err == nil {
+		err = s.choosePeers(ctx)
+	}
+	if err == nil {
+		err = s.startBackends(ctx)
+	}
+	if err == nil {
+		err = stayOn(s.cores.load)
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+// choosePeers finds what is installed and builds the rest.
+func (s *stand) choosePeers(ctx context.Context) error {
+	all := append(peers.Installed(), peers.ReverseProxy(s.program("reverseproxy")), peers.Podlane("podlane", s.program("podlane")))
+	all = append(all, s.o.builds...)
+	chosen, err := peers.Named(all, s.o.peers)
+	if err != nil {
+		return err
+	}
+	builds := map[string]string{"backend": "test/bench/cmd/backend"}
+	for _, p := range chosen {
+		switch p.Program {
+		case s.program("reverseproxy"):
+			builds["reverseproxy"] = "test/bench/cmd/reverseproxy"
+		case s.program("podlane"):
+			builds["podlane"] = "cmd/podlane"
+		}
+	}
+	for name, folder := range builds {
+		if err := s.build(ctx, name, folder); err != nil {
+			return err
+		}
+	}
+	for _, p := range chosen {
+		_, err := p.Find()
+		switch {
+		case errors.Is(err, peers.ErrAbsent):
+			s.absent = append(s.absent, err.Error())
+			fmt.Fprintln(s.o.progress, "bench: left out:", err)
+		case err != nil:
+			return err
+		default:
+			s.peers = append(s.peers, p)
+		}
+	}
+	if len(s.peers) == 0 {
+		return errors.New("none of the proxies is installed")
+	}
+	return nil
+}
+
+// program is where an executable of this tree is built.
+func (s *stand) program(name string) string { return filepath.Join(s.dir, "bin", name) }
+
+func (s *stand) build(ctx context.Context, name, folder string) error {
+	fmt.Fprintln(s.o.progress, "bench: building", folder)
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", s.program(name), "podlane.dev/podlane/"+folder)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build %s: %w\n%s", folder, err, out)
+	}
+	return nil
+}
+
+// startBackends starts two backends and learns their addresses. They are one process with one thread: it is the cheapest, and
+// what a proxy sees are two addresses.
+func (s *stand) startBackends(context.Context) error {
+	const count = 2
+	s.backend = exec.Command(s.program("backend"), "127.0.0.1:0", "127.0.0.1:0")
+	s.backend.Stderr = os.Stderr
+	s.backend.Env = append(os.Environ(), "GOMAXPROCS=1")
+	in, err := s.backend.StdinPipe()
+	if err != nil {
+		return err
+	}
+	out, err := s.backend.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := peers.StartOn(s.backend, s.cores.backend); err != nil {
+		return fmt.Errorf("backends: %w", err)
+	}
+	s.feed = in
+	lines := bufio.NewScanner(out)
+	for len(s.backends) < count && lines.Scan() {
+		at, err := netip.ParseAddrPort(lines.Text())
+		if err != nil {
+			return fmt.Errorf("backends: %w", err)
+		}
+		s.backends = append(s.backends, at)
+	}
+	if len(s.backends) < count {
+		return fmt.Errorf("backends: %d of %d listen: %w", len(s.backends), count, lines.Err())
+	}
+	return nil
+}
+
+// stayOn moves this process to a core, every thread that it has.
+func stayOn(core int) error {
+	var only unix.CPUSet
+	only.Set(core)
+	tasks, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return err
+	}
+	for _, t := range tasks {
+		var id int
+		if _, err := fmt.Sscan(t.Name(), &id); err != nil {
+			return fmt.Errorf("threads: %w", err)
+		}
+		// A thread that has ended meanwhile needs no core.
+		if err := unix.SchedSetaffinity(id, &only); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("core %d: sched_setaffinity: %w", core, err)
+		}
+	}
+	return nil
+}
+
+// close ends the backends and removes the folder.
+func (s *stand) close() error {
+	var err error
+	if s.feed != nil {
+		_ = s.feed.Close()
+		ended := make(chan error, 1)
+		go func() { ended <- s.backend.Wait() }()
+		select {
+		case err = <-ended:
+		case <-time.After(5 * time.Second):
+			err = errors.Join(errors.New("backends: they did not end"), s.backend.Process.Kill())
+		}
+	}
+	if s.o.keep {
+		fmt.Fprintln(s.o.progress, "bench: kept", s.dir)
+		return err
+	}
+	return errors.Join(err, os.RemoveAll(s.dir))
+}
