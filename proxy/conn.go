@@ -33,6 +33,7 @@ type conn struct {
 	uploading    bool
 	bodyRead     atomic.Bool // the upload has pulled the whole request body
 	body         limitedBody // wraps request bodies of unknown length
+	onPodTook    func()      // podTook, made once
 	served       int
 	admitted     bool    // counted by its address
 	session      session // of the present request
@@ -51,6 +52,7 @@ func (e *Engine) newConn(nc net.Conn) *conn {
 	c.client.Addr = c.client.Peer.Addr()
 	c.client.Port = c.client.Local.Port()
 	c.client.Proto = "http"
+	c.onPodTook = c.podTook
 	c.use(nc)
 	return c
 }
@@ -59,6 +61,19 @@ func (e *Engine) newConn(nc net.Conn) *conn {
 func (c *conn) use(nc net.Conn) {
 	c.nc = nc
 	c.srv = http1.NewServer(nc, c.e.limits, &c.e.clock)
+	c.srv.OnProgress(c.clientTook)
+}
+
+// clientTook says that the client has taken a part of what is being written to it.
+func (c *conn) clientTook() { c.main.extend(c.e.sweeper.now.Load(), c.e.timeouts.Stall) }
+
+// podTook says so of the Pod, for whichever goroutine writes to it.
+func (c *conn) podTook() {
+	w := &c.main
+	if c.uploading {
+		w = &c.upload
+	}
+	w.extend(c.e.sweeper.now.Load(), c.e.timeouts.Stall)
 }
 
 func addrPort(a net.Addr) netip.AddrPort {

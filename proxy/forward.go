@@ -217,6 +217,7 @@ func (s *session) try(pod *podConn) (f failure, again bool) {
 		return s.lose(pod, failClient), false
 	}
 	c.enter(writingPod, t.Stall)
+	pod.codec.OnProgress(c.onPodTook)
 	pod.codec.StartRequest(x)
 	err := s.sendBody(pod)
 	x.Timing.Connected = time.Now()

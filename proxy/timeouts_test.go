@@ -6,7 +6,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -150,6 +152,41 @@ func TestStalledReaderIsCut(t *testing.T) {
 	fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
 	waitFor(t, "the request to begin", func() bool { return r.engine.Requests() == 1 })
 	waitFor(t, "the stalled request to end", func() bool { return r.engine.Requests() == 0 })
+}
+
+// A client that takes its bytes slowly is not one that takes none: it is not cut, however long one write to it lasts.
+func TestSlowReaderIsNotCut(t *testing.T) {
+	const size = 8 << 20
+	pod := backend(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", strconv.Itoa(size))
+		_, _ = io.Copy(w, io.LimitReader(zeros{}, size))
+	})
+	r := newRig(t, proxy.Options{Timeouts: proxy.Timeouts{Stall: time.Second}})
+	r.route("a.test", pod)
+	d := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
+		return raw.Control(func(fd uintptr) { _ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4<<10) })
+	}}
+	c, err := d.Dial("tcp", r.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
+	res, err := http.ReadResponse(bufio.NewReaderSize(c, 1<<10), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var read int64
+	for begin := time.Now(); time.Since(begin) < 3*time.Second; time.Sleep(10 * time.Millisecond) {
+		n, err := io.CopyN(io.Discard, res.Body, 2<<10)
+		if read += n; err != nil {
+			t.Fatalf("after %d bytes and %v: %v", read, time.Since(begin), err)
+		}
+	}
+	n, err := io.Copy(io.Discard, res.Body)
+	if read += n; err != nil || read != size {
+		t.Errorf("%d of %d bytes: %v", read, size, err)
+	}
 }
 
 func waitFor(t *testing.T, what string, ok func() bool) {

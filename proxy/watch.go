@@ -73,6 +73,15 @@ func (w *watch) enter(p phase, now int64, limit time.Duration) mark {
 	return markOf(w.word.Swap(fresh))
 }
 
+// extend puts the deadline of a wait for room in a socket off: the peer has taken some bytes.
+func (w *watch) extend(now int64, limit time.Duration) {
+	old := w.word.Load()
+	if p := phaseOf(old); limit > 0 && (p == writingClient || p == writingPod) && markOf(old) == unmarked {
+		// Where this fails the sweeper was faster, and the wait is over.
+		w.word.CompareAndSwap(old, pack(old>>(64-16), now+limit.Milliseconds(), p))
+	}
+}
+
 // past is a deadline that has expired.
 var past = time.Unix(1, 0)
 

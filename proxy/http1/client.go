@@ -24,9 +24,12 @@ type Client struct {
 func NewClient(conn net.Conn, limits Limits) *Client {
 	c := &Client{limits: limits.withDefaults()}
 	c.in.init(conn)
-	c.out.conn = conn
+	c.out.init(conn, c.in.raw)
 	return c
 }
+
+// OnProgress has f called whenever the Pod has taken a part of a long write.
+func (c *Client) OnProgress(f func()) { c.out.progress = f }
 
 // StartRequest buffers the head of x's request for a Pod: nothing is written before Flush, Finish or a large Write. The body is framed
 // by its length where that is known, else by chunks.
@@ -107,6 +110,7 @@ func (c *Client) Ready() bool { return c.body.Ready() }
 // came behind it, and the Pod did not say that it closes.
 func (c *Client) Finished() bool {
 	ok := c.persistent && c.body.done && c.in.r == c.in.w
+	c.out.progress = nil // it belongs to the exchange
 	c.in.reset()
 	c.out.reset()
 	return ok

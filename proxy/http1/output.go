@@ -2,7 +2,6 @@ package http1
 
 import (
 	"io"
-	"net"
 	"strconv"
 
 	"podlane.dev/podlane/proxy/exchange"
@@ -15,13 +14,11 @@ const copyLimit = 4 << 10
 // output is the write half of a connection: it buffers the head of a message and small pieces of its body until Flush, and writes
 // larger pieces together with what is buffered by one writev(2), without copying them.
 type output struct {
-	conn    net.Conn
+	writer
 	held    *buffer
 	buf     []byte // bytes not written yet
 	chunked bool
 	left    int64 // bytes of the declared length still to come; -1 where none was declared
-	vec     [3][]byte
-	bufs    net.Buffers
 	// written counts body bytes that were handed to the connection or buffered for it.
 	written int64
 	// begun says that at least one byte of the message went to the connection.
@@ -92,21 +89,17 @@ const maxChunkTail = 32
 var crlf = []byte("\r\n")
 
 func (o *output) writeThrough(p []byte) error {
-	n := 0
-	if len(o.buf) > 0 {
-		o.vec[n] = o.buf
-		n++
-	}
-	o.vec[n] = p
-	n++
+	var end []byte
 	if o.chunked {
-		o.vec[n] = crlf
-		n++
+		end = crlf
 	}
-	o.bufs = o.vec[:n]
 	o.begun = true
-	_, err := o.bufs.WriteTo(o.conn)
-	o.vec = [3][]byte{}
+	var err error
+	if len(o.buf) > 0 {
+		err = o.writeAll(o.buf, p, end)
+	} else {
+		err = o.writeAll(p, end, nil)
+	}
 	o.buf = o.buf[:0]
 	return err
 }
@@ -117,7 +110,7 @@ func (o *output) Flush() error {
 		return nil
 	}
 	o.begun = true
-	_, err := o.conn.Write(o.buf)
+	err := o.writeAll(o.buf, nil, nil)
 	o.buf = o.buf[:0]
 	return err
 }

@@ -28,9 +28,12 @@ type Server struct {
 func NewServer(conn net.Conn, limits Limits, clock *Clock) *Server {
 	s := &Server{limits: limits.withDefaults(), clock: clock}
 	s.in.init(conn)
-	s.out.conn = conn
+	s.out.init(conn, s.in.raw)
 	return s
 }
+
+// OnProgress has f called whenever the client has taken a part of a long write.
+func (s *Server) OnProgress(f func()) { s.out.progress = f }
 
 // attachBody gives x's request its body.
 func (s *Server) attachBody(x *exchange.Exchange) {
@@ -101,8 +104,7 @@ func (s *Server) Interim(x *exchange.Exchange) error {
 }
 
 func (s *Server) interim(b []byte) error {
-	_, err := s.out.conn.Write(b)
-	return err
+	return s.out.writeAll(b, nil, nil)
 }
 
 // Persistence says whether the connection goes on after a response.
