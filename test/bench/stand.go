@@ -1,33 +1,33 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
+	"podlane.dev/podlane/test/bench/backend"
+	"podlane.dev/podlane/test/bench/loop"
 	"podlane.dev/podlane/test/bench/peers"
 )
 
-// stand is what all runs share: the backends, the executables, the folder.
+// stand is what all runs share: the loops with the backends, the executables, the folder.
 type stand struct {
 	o        *options
 	dir      string
 	cores    cores
 	peers    []peers.Peer
+	loop     *loop.Loop // of the load
+	other    *loop.Loop // of the backends, where they have a core of their own
 	backends []netip.AddrPort
-	backend  *exec.Cmd
-	feed     io.Closer // the backends' standard input: they end with it
-	absent   []string  // what is not installed, in words
+	absent   []string // what is not installed, in words
 }
 
 // newStand builds what has to be built and starts the backends.
@@ -57,10 +57,10 @@ func newStand(ctx context.Context, o *options) (*stand, error) {
 		err = s.choosePeers(ctx)
 	}
 	if err == nil {
-		err = s.startBackends(ctx)
+		err = stayOn(s.cores.load)
 	}
 	if err == nil {
-		err = stayOn(s.cores.load)
+		err = s.startLoops()
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.close())
@@ -76,7 +76,7 @@ func (s *stand) choosePeers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	builds := map[string]string{"backend": "test/bench/cmd/backend"}
+	builds := map[string]string{}
 	for _, p := range chosen {
 		switch p.Program {
 		case s.program("reverseproxy"):
@@ -120,40 +120,33 @@ func (s *stand) build(ctx context.Context, name, folder string) error {
 	return nil
 }
 
-// startBackends starts two backends and learns their addresses. They are one process with one thread: it is the cheapest, and
-// what a proxy sees are two addresses.
-func (s *stand) startBackends(context.Context) error {
-	const count = 2
-	s.backend = exec.Command(s.program("backend"), "127.0.0.1:0", "127.0.0.1:0")
-	s.backend.Stderr = os.Stderr
-	s.backend.Env = append(os.Environ(), "GOMAXPROCS=1")
-	in, err := s.backend.StdinPipe()
-	if err != nil {
+// startLoops starts the load's loop and the backends', which is the same one where they share a core, and two backends.
+func (s *stand) startLoops() error {
+	// A loop keeps its thread busy in the scheduler's eyes; the rest of this process needs some of its own.
+	runtime.GOMAXPROCS(4)
+	var err error
+	if s.loop, err = loop.Start(s.cores.load); err != nil {
 		return err
 	}
-	out, err := s.backend.StdoutPipe()
-	if err != nil {
-		return err
+	backends := s.loop
+	if s.cores.backend != s.cores.load {
+		if s.other, err = loop.Start(s.cores.backend); err != nil {
+			return err
+		}
+		backends = s.other
 	}
-	if err := peers.StartOn(s.backend, s.cores.backend); err != nil {
-		return fmt.Errorf("backends: %w", err)
-	}
-	s.feed = in
-	lines := bufio.NewScanner(out)
-	for len(s.backends) < count && lines.Scan() {
-		at, err := netip.ParseAddrPort(lines.Text())
+	server := backend.New(backends)
+	for range 2 {
+		at, err := server.Listen(netip.MustParseAddrPort("127.0.0.1:0"))
 		if err != nil {
-			return fmt.Errorf("backends: %w", err)
+			return err
 		}
 		s.backends = append(s.backends, at)
-	}
-	if len(s.backends) < count {
-		return fmt.Errorf("backends: %d of %d listen: %w", len(s.backends), count, lines.Err())
 	}
 	return nil
 }
 
-// stayOn moves this process to a core, every thread that it has.
+// stayOn moves this process to a core, every thread that it has. Threads begin where their creators are.
 func stayOn(core int) error {
 	var only unix.CPUSet
 	only.Set(core)
@@ -174,17 +167,12 @@ func stayOn(core int) error {
 	return nil
 }
 
-// close ends the backends and removes the folder.
+// close ends the loops and removes the folder.
 func (s *stand) close() error {
 	var err error
-	if s.feed != nil {
-		_ = s.feed.Close()
-		ended := make(chan error, 1)
-		go func() { ended <- s.backend.Wait() }()
-		select {
-		case err = <-ended:
-		case <-time.After(5 * time.Second):
-			err = errors.Join(errors.New("backends: they did not end"), s.backend.Process.Kill())
+	for _, l := range []*loop.Loop{s.loop, s.other} {
+		if l != nil {
+			err = errors.Join(err, l.Close())
 		}
 	}
 	if s.o.keep {

@@ -54,7 +54,7 @@ func (s shape) measure(ctx context.Context, t *trial) (report.Sample, error) {
 	var proxy, own window
 	plan.Begin = func() error { return both(proxy.open(t.pids), own.open(t.own)) }
 	plan.End = func() error { return both(proxy.close(t.pids), own.close(t.own)) }
-	result, err := load.Run(ctx, plan)
+	result, err := load.Run(ctx, t.s.loop, plan)
 	if err != nil {
 		return report.Sample{}, err
 	}
@@ -120,7 +120,7 @@ func (s *stand) once(ctx context.Context, w workload, p peers.Peer, run int) (sa
 	if err := verify(ctx, site); err != nil {
 		return sample, fmt.Errorf("%s does not do what it should: %w\n%s", p.Name, err, process.Said())
 	}
-	t := &trial{s: s, address: address, process: process, log: site.AccessLog, run: run, own: []int{os.Getpid(), s.backend.Process.Pid}, rate: s.o.rate}
+	t := &trial{s: s, address: address, process: process, log: site.AccessLog, run: run, own: []int{os.Getpid()}, rate: s.o.rate}
 	if t.pids, err = measure.Tree(process.PID()); err != nil {
 		return sample, err
 	}

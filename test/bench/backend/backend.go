@@ -41,7 +41,7 @@ const (
 // maxHead bounds a request's head.
 const maxHead = 8 << 10
 
-// A Server is any number of backends on one thread.
+// A Server is any number of backends on one loop.
 type Server struct {
 	loop    *loop.Loop
 	scratch []byte // what is read, until the next read
@@ -55,16 +55,12 @@ type Server struct {
 }
 
 // New returns a server without backends.
-func New() (*Server, error) {
-	l, err := loop.New()
-	if err != nil {
-		return nil, err
-	}
+func New(l *loop.Loop) *Server {
 	s := &Server{loop: l, scratch: make([]byte, 256<<10)}
 	s.small, s.bodyAt = answer(SmallSize)
 	s.large, s.largeAt = answer(LargeSize)
 	s.sum, s.sumAt = answer(IDSize + SumSize)
-	return s, nil
+	return s
 }
 
 // answer prepares a response with a body of size bytes, and says where the body begins.
@@ -74,7 +70,8 @@ func answer(size int) ([]byte, int) {
 	return append([]byte(head), bytes.Repeat([]byte("x"), size)...), len(head)
 }
 
-// Listen adds a backend at an address, whose port may be 0, and returns where it listens.
+// Listen adds a backend at an address, whose port may be 0, and returns where it listens. It answers for as long as the loop
+// turns.
 func (s *Server) Listen(at netip.AddrPort) (netip.AddrPort, error) {
 	fd, err := loop.Listen(at)
 	if err != nil {
@@ -84,19 +81,8 @@ func (s *Server) Listen(at netip.AddrPort) (netip.AddrPort, error) {
 	if err != nil {
 		return netip.AddrPort{}, err
 	}
-	return netip.AddrPortFrom(at.Addr(), port), s.loop.Add(fd, &listener{s: s, fd: fd})
-}
-
-// Serve answers until something fails that is not one connection's failure. The caller's goroutine is locked to its thread.
-func (s *Server) Serve() error {
-	if err := loop.Pin(); err != nil {
-		return err
-	}
-	for {
-		if err := s.loop.Wait(never); err != nil {
-			return err
-		}
-	}
+	add := func() error { return s.loop.Add(fd, &listener{s: s, fd: fd}) }
+	return netip.AddrPortFrom(at.Addr(), port), s.loop.Do(add)
 }
 
 // listener is one backend.

@@ -5,13 +5,9 @@ import (
 	"crypto/sha1"
 	"encoding/base64"
 	"fmt"
-	"time"
 
 	"podlane.dev/podlane/test/bench/loop"
 )
-
-// never is long enough for a wait that ends with the process.
-const never = time.Hour
 
 // conn is one connection of a proxy.
 type conn struct {

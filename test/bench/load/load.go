@@ -110,45 +110,38 @@ type generator struct {
 	result  *Result
 }
 
-// Run makes a load. Failures of requests are counted in the Result; the error is one of the load itself. It keeps a thread for
-// itself, and ends early when ctx does.
-func Run(ctx context.Context, plan Plan) (*Result, error) {
-	g, err := start(ctx, plan)
-	if err != nil {
-		return nil, err
-	}
-	defer g.stop()
-	if err := g.open(); err != nil {
-		return nil, err
-	}
-	if err := g.pass(warming, plan.Warmup); err != nil {
-		return nil, err
-	}
-	if err := g.count(); err != nil {
-		return nil, err
-	}
-	return g.result, g.drain()
+// Run makes a load on a loop, which does nothing else for itself meanwhile. Failures of requests are counted in the Result; the error
+// is one of the load itself, or that ctx has ended.
+func Run(ctx context.Context, l *loop.Loop, plan Plan) (*Result, error) {
+	g := newGenerator(ctx, l, plan)
+	err := l.Do(func() error {
+		defer g.stop()
+		if err := g.open(); err != nil {
+			return err
+		}
+		if err := g.pass(warming, plan.Warmup); err != nil {
+			return err
+		}
+		if err := g.count(); err != nil {
+			return err
+		}
+		return g.drain()
+	})
+	return g.result, err
 }
 
-func start(ctx context.Context, plan Plan) (*generator, error) {
-	if err := loop.Pin(); err != nil {
-		return nil, err
-	}
-	l, err := loop.New()
-	if err != nil {
-		return nil, err
-	}
+func newGenerator(ctx context.Context, l *loop.Loop, plan Plan) *generator {
 	return &generator{
 		ctx: ctx, plan: plan, loop: l, clock: clock{time.Now()}, scratch: make([]byte, 256<<10), result: &Result{},
 		random: rand.New(rand.NewPCG(plan.Seed, 1)),
-	}, nil
+	}
 }
 
+// stop closes all connections.
 func (g *generator) stop() {
 	for _, c := range g.conns {
 		c.close()
 	}
-	g.loop.Close()
 }
 
 // connecting is how many connections may be in the making at a time: fewer than the shortest listen queue.
@@ -257,7 +250,7 @@ func (g *generator) arrive(now time.Duration) {
 
 // turnOver waits once, and ends a load of which nothing comes.
 func (g *generator) turnOver(limit time.Duration) error {
-	if err := g.loop.Wait(limit); err != nil {
+	if err := g.loop.Turn(limit); err != nil {
 		return err
 	}
 	if n := g.result.Errors.Sum(); n > maxErrors {

@@ -7,13 +7,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The calls on sockets do not block, so they are made without telling the scheduler: that saves a tenth of a microsecond each,
-// and there are four in a request. The wait does block, and tells it, or the garbage collector could not stop the world.
+// The calls are made without telling Go's scheduler, because its attention costs more than they do: what it would do is take
+// the thread's right to run Go code away, thousands of times a second, and hand it back.
 
-// wait is epoll_pwait2, which is epoll_wait with a timeout in nanoseconds; package unix has no function for it.
+// slice bounds a wait, so that a garbage collection, which has to stop this thread, waits little for it.
+const slice = 10 * time.Millisecond
+
+// wait is epoll_pwait2, which is epoll_wait with a timeout in nanoseconds; package unix has no function for it. It waits at
+// most for a slice.
 func wait(epoll int, events []unix.EpollEvent, limit time.Duration) (int, error) {
-	ts := unix.NsecToTimespec(limit.Nanoseconds())
-	n, _, e := unix.Syscall6(unix.SYS_EPOLL_PWAIT2, uintptr(epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)),
+	ts := unix.NsecToTimespec(min(limit, slice).Nanoseconds())
+	n, _, e := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT2, uintptr(epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)),
 		uintptr(unsafe.Pointer(&ts)), 0, 0)
 	if e != 0 {
 		return 0, e

@@ -1,6 +1,7 @@
-// Package loop is an event loop on one thread: edge-triggered epoll, and system calls that Go's scheduler does not see.
-// The load and the backends run on it, because together, on one core, they have to be faster than the fastest proxy on the
-// other: otherwise the benchmark would measure them. It knows sockets and no protocol. Linux 5.11 or newer.
+// Package loop is an event loop on one thread of one core: edge-triggered epoll, and system calls that Go's scheduler does not
+// see. The load and the backends run on it, on the same one where there are two cores, because together they have to be faster
+// than the fastest proxy on the other core: otherwise the benchmark would measure them. It knows sockets and no protocol.
+// Linux 5.11 or newer.
 package loop
 
 import (
@@ -21,28 +22,89 @@ type Source interface {
 	Ready()
 }
 
-// A Loop watches descriptors. All methods belong to one goroutine, which Pin has locked to its thread.
+// A Loop watches descriptors and calls their sources. Do may be called by anyone, the other methods only by what it runs: by
+// sources and by functions given to Do.
 type Loop struct {
 	epoll   int
 	sources []Source // by descriptor
 	events  []unix.EpollEvent
+	tasks   chan task
+	stop    chan struct{}
+	done    chan struct{}
+	err     error // after done
+}
+
+// task is a function that Do was given.
+type task struct {
+	run  func() error
+	done chan<- error
 }
 
 // batch is how many events one wait returns at most.
 const batch = 256
 
-// New returns a loop that watches nothing.
-func New() (*Loop, error) {
+// errStopped is what Do returns when the loop has ended.
+var errStopped = errors.New("the event loop has ended")
+
+// Start starts a loop on a core. Its thread never lets go of its right to run Go code: GOMAXPROCS has to leave others some.
+func Start(core int) (*Loop, error) {
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("epoll_create1: %w", err)
 	}
-	return &Loop{epoll: fd, events: make([]unix.EpollEvent, batch)}, nil
+	l := &Loop{epoll: fd, events: make([]unix.EpollEvent, batch), tasks: make(chan task), stop: make(chan struct{}), done: make(chan struct{})}
+	go func() {
+		defer close(l.done)
+		l.err = l.run(core)
+	}()
+	return l, l.Do(func() error { return nil })
 }
 
-// Close gives the loop's own descriptor back. The sources' descriptors are their owners'.
-func (l *Loop) Close() {
-	_ = unix.Close(l.epoll)
+// Close ends the loop and returns why it had ended before, nil where it had not. What it watches stays open: it is its owners'.
+func (l *Loop) Close() error {
+	close(l.stop)
+	<-l.done
+	return errors.Join(l.err, unix.Close(l.epoll))
+}
+
+// Do runs f on the loop's thread, between two turns, and returns what it returns. f may call Turn.
+func (l *Loop) Do(f func() error) error {
+	done := make(chan error, 1)
+	select {
+	case l.tasks <- task{f, done}:
+		return <-done
+	case <-l.done:
+		if l.err != nil {
+			return l.err
+		}
+		return errStopped
+	}
+}
+
+// run turns until the loop is stopped. The thread ends with it.
+func (l *Loop) run(core int) error {
+	runtime.LockOSThread()
+	var only unix.CPUSet
+	only.Set(core)
+	if err := unix.SchedSetaffinity(0, &only); err != nil {
+		return fmt.Errorf("core %d: sched_setaffinity: %w", core, err)
+	}
+	// Without it the kernel lets timers fire 50 µs late, which is two requests.
+	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("prctl: %w", err)
+	}
+	for {
+		select {
+		case <-l.stop:
+			return nil
+		case t := <-l.tasks:
+			t.done <- t.run()
+		default:
+			if err := l.Turn(slice); err != nil {
+				return err
+			}
+		}
+	}
 }
 
 // Add watches fd, which does not block, in both directions for as long as it is open.
@@ -64,8 +126,8 @@ func (l *Loop) Remove(fd int) {
 	_ = unix.Close(fd)
 }
 
-// Wait calls the sources that are ready, and waits for the first one for at most limit.
-func (l *Loop) Wait(limit time.Duration) error {
+// Turn calls the sources that are ready, and waits for the first one for at most limit, or less.
+func (l *Loop) Turn(limit time.Duration) error {
 	n, err := wait(l.epoll, l.events, max(limit, 0))
 	switch {
 	case errors.Is(err, unix.EINTR):
@@ -80,16 +142,6 @@ func (l *Loop) Wait(limit time.Duration) error {
 		if s := l.sources[l.events[i].Fd]; s != nil {
 			s.Ready()
 		}
-	}
-	return nil
-}
-
-// Pin locks the calling goroutine to its thread for as long as it runs, and lets the thread's timers fire when they are due
-// rather than 50 µs later, which is two requests.
-func Pin() error {
-	runtime.LockOSThread()
-	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0); err != nil {
-		return fmt.Errorf("prctl: %w", err)
 	}
 	return nil
 }
