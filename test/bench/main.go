@@ -36,8 +36,9 @@ func run(ctx context.Context, o *options, out io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
 	results, err := s.runAll(ctx)
-	if err != nil {
+	if results == nil || len(results.Samples) == 0 {
 		return err
 	}
-	return o.report(results, out)
+	// What was measured before an interrupt, or before something failed, is shown.
+	return errors.Join(err, o.report(results, out))
 }

@@ -22,6 +22,8 @@ type options struct {
 	workloads, peers listFlag
 	builds           buildsFlag
 	rate             float64
+	calm             float64
+	retries          int
 	idle             int
 	cores            cores
 	json             string
@@ -94,6 +96,8 @@ func parse(args []string, help io.Writer) (*options, error) {
 		"(default all that are installed)")
 	f.Var(&o.builds, "podlane", "another executable of Podlane to run beside this tree's, as `NAME=PATH`; may be repeated")
 	f.Float64Var(&o.rate, "rate", 0, "requests/s of workloads with a rate (default 70% of nginx's maximum with 512 connections)")
+	f.Float64Var(&o.calm, "calm", 5, "percent of the cores that other programs may use before a run is made again")
+	f.IntVar(&o.retries, "retries", 2, "how often; the calmest counts")
 	f.IntVar(&o.idle, "idle", 10000, "idle connections of the workload idle")
 	f.IntVar(&o.cores.proxy, "proxy-core", -1, "core of the proxies (default the last one)")
 	f.IntVar(&o.cores.load, "load-core", -1, "core of the load (default the first one)")
@@ -116,6 +120,8 @@ func (o *options) check(rest []string) error {
 		return errors.New("-runs: at least 1")
 	case o.duration <= 0 || o.warmup < 0 || o.quiet < 0:
 		return errors.New("-duration, -warmup and -quiet are times to wait")
+	case o.calm < 0 || o.retries < 0:
+		return errors.New("-calm and -retries: 0 or more")
 	case o.idle < 1 || o.idle > 14000:
 		return errors.New("-idle: from 1 to 14000, which is what the proxies are told to hold")
 	case o.rate < 0:

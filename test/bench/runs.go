@@ -2,33 +2,32 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
+	"podlane.dev/podlane/test/bench/peers"
 	"podlane.dev/podlane/test/bench/report"
 )
 
 // runAll makes all runs of all workloads. Within a workload the proxies take turns, so that what happens to the machine meanwhile
-// happens to all of them.
+// happens to all of them. When ctx ends, what has been measured is returned with its error.
 func (s *stand) runAll(ctx context.Context) (*report.Results, error) {
 	list, err := chosen(s.o.workloads)
 	if err != nil {
 		return nil, err
 	}
-	results := &report.Results{}
-	for _, p := range s.peers {
-		results.Peers = append(results.Peers, report.Peer{Name: p.Name, Version: p.Describe()})
-	}
+	results := s.describe()
 	done, total := 0, len(list)*s.o.runs*len(s.peers)
 	for _, w := range list {
-		results.Workloads = append(results.Workloads, report.Workload{Name: w.name, What: w.what})
+		if err := s.setRate(ctx, w, results); err != nil {
+			return results, err
+		}
+		results.Workloads = append(results.Workloads, report.Workload{Name: w.name, What: w.what, Kind: w.kind, Logged: w.logged})
 		for run := 1; run <= s.o.runs; run++ {
 			for _, p := range s.peers {
-				if err := ctx.Err(); err != nil {
-					return nil, err
-				}
-				sample, err := s.once(ctx, w, p, run)
+				sample, err := s.settled(ctx, w, p, run)
 				if err != nil {
-					return nil, err
+					return results, err
 				}
 				done++
 				fmt.Fprintf(s.o.progress, "bench: [%d/%d] %s run %d  %s\n", done, total, w.name, run, sample)
@@ -37,4 +36,61 @@ func (s *stand) runAll(ctx context.Context) (*report.Results, error) {
 		}
 	}
 	return results, nil
+}
+
+// settled makes one run, and makes it again while other programs disturb it. The calmest counts; errors count of all.
+func (s *stand) settled(ctx context.Context, w workload, p peers.Peer, run int) (report.Sample, error) {
+	var best report.Sample
+	for attempt := range s.o.retries + 1 {
+		if err := ctx.Err(); err != nil {
+			return best, err
+		}
+		sample, err := s.once(ctx, w, p, run)
+		if err != nil {
+			return best, err
+		}
+		errs := sample.Errors.Add(best.Errors)
+		if attempt == 0 || sample.Foreign < best.Foreign {
+			best = sample
+		}
+		best.Errors, best.Attempts = errs, attempt+1
+		if 100*best.Foreign <= s.o.calm {
+			break
+		}
+	}
+	return best, nil
+}
+
+// share is the part of nginx's maximum that workloads with a rate offer.
+const share = 0.7
+
+// setRate decides what a workload with a rate offers: what the flag says, or a share of the most that nginx did.
+func (s *stand) setRate(ctx context.Context, w workload, results *report.Results) error {
+	if w.rateOf == "" {
+		return nil
+	}
+	if s.o.rate > 0 {
+		s.rates[w.name] = s.o.rate
+		return nil
+	}
+	// Without nginx the first of the others has to do.
+	reference := peers.NGINX()
+	if _, err := reference.Find(); errors.Is(err, peers.ErrAbsent) {
+		reference = s.peers[0]
+	}
+	most := results.Of(w.rateOf, reference.Name, report.Sample.PerSecond).Max
+	if most == 0 {
+		base, err := find(w.rateOf)
+		if err != nil {
+			return err
+		}
+		sample, err := s.settled(ctx, base, reference, 0)
+		if err != nil {
+			return err
+		}
+		most = sample.PerSecond()
+	}
+	s.rates[w.name] = share * most
+	fmt.Fprintf(s.o.progress, "bench: %s offers %.0f requests/s: %.0f%% of %s's %.0f\n", w.name, share*most, 100*share, reference.Name, most)
+	return nil
 }

@@ -27,12 +27,13 @@ type stand struct {
 	loop     *loop.Loop // of the load
 	other    *loop.Loop // of the backends, where they have a core of their own
 	backends []netip.AddrPort
-	absent   []string // what is not installed, in words
+	rates    map[string]float64 // that workloads offer, by name
+	absent   []string           // what is not installed, in words
 }
 
 // newStand builds what has to be built and starts the backends.
 func newStand(ctx context.Context, o *options) (*stand, error) {
-	s := &stand{o: o, cores: o.cores}
+	s := &stand{o: o, cores: o.cores, rates: map[string]float64{}}
 	if err := s.cores.resolve(); err != nil {
 		return nil, err
 	}

@@ -213,7 +213,7 @@ func (c *conn) onward() {
 		due := c.waiting[0]
 		c.waiting = c.waiting[1:]
 		c.ask(due)
-	case c.g.plan.Rate == 0 && (c.g.phase == warming || c.g.phase == counting):
+	case c.g.follow && (c.g.phase == warming || c.g.phase == counting):
 		c.ask(c.g.clock.now())
 	}
 }
@@ -228,13 +228,14 @@ func (c *conn) ended(err error) {
 		return
 	}
 	c.close()
-	if c.g.phase == draining {
-		return
-	}
-	if c.g.plan.Fresh {
+	switch {
+	case c.g.phase == draining:
+	case c.g.phase == holding:
+		c.g.fail(&c.g.result.Errors.Closed, errors.New("an idle connection was closed"))
+	case c.g.plan.Fresh:
 		c.onward()
-	} else {
-		c.connect()
+	default:
+		c.connect() // the proxy may close between requests
 	}
 }
 

@@ -4,6 +4,7 @@
 package load
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,6 +43,8 @@ type Plan struct {
 type Result struct {
 	// Answers came within the duration, whole and right.
 	Answers uint64
+	// Total is all answers, from the first request of the warm-up on.
+	Total uint64
 	// Elapsed is the time between Begin and End.
 	Elapsed time.Duration
 	// Latency is that of every request that was due within the duration: from when it was due, or, where there is no
@@ -70,6 +73,14 @@ func (e Errors) Sum() uint64 {
 	return e.Connect + e.Closed + e.Status + e.Length + e.Mixed + e.Late
 }
 
+// Add returns the sum of both, with the first description of one.
+func (e Errors) Add(f Errors) Errors {
+	return Errors{
+		Connect: e.Connect + f.Connect, Closed: e.Closed + f.Closed, Status: e.Status + f.Status, Length: e.Length + f.Length,
+		Mixed: e.Mixed + f.Mixed, Late: e.Late + f.Late, First: cmp.Or(e.First, f.First),
+	}
+}
+
 // patience is how long answers may take after the duration has ended.
 const patience = 3 * time.Second
 
@@ -85,10 +96,11 @@ func (c clock) now() time.Duration { return time.Since(c.began) }
 type phase int
 
 const (
-	opening phase = iota // connections are made, and what opens their dialogue is said
-	warming
-	counting
-	draining
+	opening  phase = iota // connections are made, and what opens their dialogue is said
+	warming               // requests are sent and not counted
+	holding               // nothing is sent, and no connection ends
+	counting              // requests are sent and counted
+	draining              // answers are waited for
 )
 
 // generator is one load that runs.
@@ -100,8 +112,9 @@ type generator struct {
 	scratch []byte
 	conns   []*conn
 	phase   phase
-	opened  int // connections that are ready for the first request
-	busy    int // requests that are due and not answered
+	follow  bool // an answer is followed by the next request
+	opened  int  // connections that are ready for the first request
+	busy    int  // requests that are due and not answered
 	id      uint32
 	random  *rand.Rand
 	due     time.Duration // the next arrival of a rate
@@ -119,10 +132,11 @@ func Run(ctx context.Context, l *loop.Loop, plan Plan) (*Result, error) {
 		if err := g.open(); err != nil {
 			return err
 		}
+		g.begin()
 		if err := g.pass(warming, plan.Warmup); err != nil {
 			return err
 		}
-		if err := g.count(); err != nil {
+		if err := g.watched(counting); err != nil {
 			return err
 		}
 		return g.drain()
@@ -166,16 +180,19 @@ func (g *generator) open() error {
 	return nil
 }
 
+// begin sends the first requests, or says when the first one of a rate is due.
+func (g *generator) begin() {
+	g.phase, g.due, g.follow = warming, g.clock.now(), g.plan.Rate == 0
+	if !g.follow {
+		return
+	}
+	for _, c := range g.conns {
+		c.ask(g.clock.now())
+	}
+}
+
 // pass spends a duration in a phase.
 func (g *generator) pass(p phase, length time.Duration) error {
-	if g.phase < warming {
-		g.due = g.clock.now()
-		if g.plan.Rate == 0 {
-			for _, c := range g.conns {
-				c.ask(g.clock.now())
-			}
-		}
-	}
 	g.phase = p
 	end := g.clock.now() + length
 	for now := g.clock.now(); now < end; now = g.clock.now() {
@@ -191,13 +208,13 @@ func (g *generator) pass(p phase, length time.Duration) error {
 	return nil
 }
 
-// count is the phase that is measured.
-func (g *generator) count() error {
+// watched spends the plan's duration in a phase that the caller is told of.
+func (g *generator) watched(p phase) error {
 	if err := g.plan.Begin(); err != nil {
 		return err
 	}
 	g.began = g.clock.now()
-	err := g.pass(counting, g.plan.Duration)
+	err := g.pass(p, g.plan.Duration)
 	g.result.Elapsed = g.clock.now() - g.began
 	return errors.Join(err, g.plan.End())
 }
@@ -269,6 +286,7 @@ func (g *generator) fail(kind *uint64, err error) {
 
 // answered counts an answer that has come whole.
 func (g *generator) answered(due time.Duration) {
+	g.result.Total++
 	if g.phase == counting {
 		g.result.Answers++
 	}

@@ -12,8 +12,9 @@ type Message struct {
 	Head []byte
 	// Body follows it.
 	Body []byte
-	// Status and Length are what the answer has to have. Its body has to begin with the id.
+	// Status and Length are what the answer has to have. Its body has to begin with the id and then Sum.
 	Status, Length int
+	Sum            []byte
 	// Echo, where it is above 0, makes Head the request that switches the connection to WebSocket, and what is said then
 	// messages of so many bytes, each of which has to come back.
 	Echo int
@@ -45,12 +46,13 @@ type request struct {
 	body   []byte
 	status int
 	length int
+	sum    []byte
 	left   int // of the present answer's body; -1 before its head has come
 	last   bool
 }
 
 func newRequest(m *Message) *request {
-	return &request{head: bytes.Clone(m.Head), at: bytes.Index(m.Head, []byte(ID)), body: m.Body, status: m.Status, length: m.Length, left: -1}
+	return &request{head: bytes.Clone(m.Head), at: bytes.Index(m.Head, []byte(ID)), body: m.Body, status: m.Status, length: m.Length, sum: m.Sum, left: -1}
 }
 
 func (r *request) next(id uint32) (head, body []byte) {
@@ -100,11 +102,14 @@ func (r *request) takeHead(in []byte) (int, error) {
 		return 0, fmt.Errorf("%w: Content-Length %d, not %d", errLength, length, r.length)
 	}
 	if r.at >= 0 && r.length >= len(ID) {
-		if len(in) < end+len(ID) {
+		if len(in) < end+len(ID)+len(r.sum) {
 			return 0, nil
 		}
 		if want := r.head[r.at : r.at+len(ID)]; !bytes.Equal(in[end:end+len(ID)], want) {
 			return 0, fmt.Errorf("%w: %q, not %q", errMixed, in[end:end+len(ID)], want)
+		}
+		if sum := in[end+len(ID):][:len(r.sum)]; !bytes.Equal(sum, r.sum) {
+			return 0, fmt.Errorf("%w: the backend got %q, not %q", errLength, sum, r.sum)
 		}
 	}
 	r.left, r.last = length, closes

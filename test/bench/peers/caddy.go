@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 )
 
-// caddyText is a site without TLS. Caddy itself sets X-Forwarded-For, -Host and -Proto. Beyond its defaults: idle connections to
+// caddyText is a site without TLS, of which one host is routed. Caddy itself sets X-Forwarded-For, -Host and -Proto. Beyond its defaults: idle connections to
 // the backends enough for all clients (by default 32, which would make connecting what is measured), and no asking for gzip.
 const caddyText = `{
 	admin off
@@ -21,20 +21,26 @@ const caddyText = `{
 		}
 	}
 }
-http://HOST:PORT {
+:PORT {
 	bind ADDRESS
-LOG	reverse_proxy BACKENDS {
-		lb_policy random_choose 2
-		header_up X-Real-IP {remote_host}
-		header_up X-Forwarded-Port PORT
-		header_up X-Request-ID {http.request.uuid}
-		transport http {
-			dial_timeout 5s
-			keepalive 55s
-			keepalive_idle_conns 4096
-			keepalive_idle_conns_per_host 2048
-			compression off
+LOG	@bench host HOST
+	handle @bench {
+		reverse_proxy BACKENDS {
+			lb_policy random_choose 2
+			header_up X-Real-IP {remote_host}
+			header_up X-Forwarded-Port PORT
+			header_up X-Request-ID {http.request.uuid}
+			transport http {
+				dial_timeout 5s
+				keepalive 55s
+				keepalive_idle_conns 4096
+				keepalive_idle_conns_per_host 2048
+				compression off
+			}
 		}
+	}
+	handle {
+		respond 404
 	}
 }
 `

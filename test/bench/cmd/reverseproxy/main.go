@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -14,10 +15,12 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"os"
+	"os/signal"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -31,7 +34,7 @@ func main() {
 
 func run(args []string) error {
 	f := flag.NewFlagSet("reverseproxy", flag.ContinueOnError)
-	listen := f.String("listen", "127.0.0.1:8080", "`address` to serve HTTP on")
+	address := f.String("listen", "127.0.0.1:8080", "`address` to serve HTTP on")
 	host := f.String("host", "bench.example", "the one host that is served")
 	list := f.String("backends", "", "addresses of the backends, comma-separated")
 	logFile := f.String("access-log", "", "`file` that requests are logged to")
@@ -41,7 +44,7 @@ func run(args []string) error {
 	if *list == "" {
 		return errors.New("-backends is empty")
 	}
-	_, port, err := net.SplitHostPort(*listen)
+	_, port, err := net.SplitHostPort(*address)
 	if err != nil {
 		return err
 	}
@@ -49,17 +52,32 @@ func run(args []string) error {
 	for b := range strings.SplitSeq(*list, ",") {
 		balancer.backends = append(balancer.backends, &backend{address: b})
 	}
-	var serve http.Handler = newProxy(*host, port, balancer)
+	serve := newProxy(*host, port, balancer)
 	if *logFile != "" {
 		file, err := os.OpenFile(*logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 		if err != nil {
 			return err
 		}
 		defer file.Close()
-		serve = newAccessLog(serve, file)
+		logged := newAccessLog(serve, file)
+		defer logged.flush()
+		serve = logged
 	}
-	server := &http.Server{Addr: *listen, Handler: serve, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 75 * time.Second}
-	return server.ListenAndServe()
+	return listen(&http.Server{Addr: *address, Handler: serve, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 75 * time.Second})
+}
+
+// listen serves until a signal.
+func listen(server *http.Server) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	failed := make(chan error, 1)
+	go func() { failed <- server.ListenAndServe() }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+		return server.Close()
+	}
 }
 
 // backend is one backend and what it has in hand.
@@ -145,19 +163,20 @@ type accessLog struct {
 
 func newAccessLog(next http.Handler, w io.Writer) *accessLog {
 	a := &accessLog{next: next, out: bufio.NewWriterSize(w, 64<<10)}
-	go a.flush()
+	go func() { // until the process ends
+		for range time.NewTicker(time.Second).C {
+			a.flush()
+		}
+	}()
 	return a
 }
 
-// flush writes what waits, once a second, until the process ends.
+// flush writes what waits.
 func (a *accessLog) flush() {
-	for range time.NewTicker(time.Second).C {
-		a.mu.Lock()
-		err := a.out.Flush()
-		a.mu.Unlock()
-		if err != nil {
-			log.Print(err)
-		}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := a.out.Flush(); err != nil {
+		log.Print(err)
 	}
 }
 
