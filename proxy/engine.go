@@ -9,6 +9,7 @@ package proxy
 import (
 	"context"
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -146,6 +147,7 @@ func New(o Options) *Engine {
 		listeners: map[*Listener]struct{}{},
 		tally:     newTally(o.Metrics),
 	}
+	e.limits.Yield = runtime.GOMAXPROCS(0) <= maxYielding
 	gate.pods = e.registry.Open
 	e.memory.used = o.Memory
 	e.fallback = &chain{metrics: e.routeMetrics(router.RouteID{}, router.Service{})}
@@ -153,6 +155,9 @@ func New(o Options) *Engine {
 	go e.sweeper.run(func() { gate.wake(); e.measureMemory() })
 	return e
 }
+
+// maxYielding is the number of processors up to which http1.Limits.Yield pays.
+const maxYielding = 8
 
 // Table returns the live table.
 func (e *Engine) Table() *router.Table { return e.live.Load().table }

@@ -220,7 +220,6 @@ func (s *session) try(pod *podConn) (f failure, again bool) {
 	pod.codec.OnProgress(c.onPodTook)
 	pod.codec.StartRequest(x)
 	err := s.sendBody(pod)
-	x.Timing.Connected = time.Now()
 	if m := c.enter(s.awaitPhase(), t.UpstreamHeader); m != unmarked {
 		return s.lose(pod, failTimeout), false
 	}
@@ -256,7 +255,7 @@ func (s *session) readHead(pod *podConn) error {
 		if err := pod.codec.ReadResponse(x); err != nil {
 			return err
 		}
-		if x.Timing.FirstByte.IsZero() {
+		if s.e.opts.AccessLog != nil && x.Timing.FirstByte.IsZero() {
 			x.Timing.FirstByte = time.Now()
 		}
 		switch {

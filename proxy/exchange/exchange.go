@@ -161,9 +161,10 @@ type Upstream struct {
 	Reused bool
 }
 
-// Timing holds instants of the Exchange on the monotonic clock; zero where not reached.
+// Timing holds instants of the Exchange on the monotonic clock; zero where not reached, and FirstByte also where no access log
+// asks for it.
 type Timing struct {
-	Start, Connected, FirstByte, End time.Time
+	Start, FirstByte, End time.Time
 }
 
 // Exchange is one request and its response. See the package comment for ownership.

@@ -24,6 +24,7 @@ type Client struct {
 func NewClient(conn net.Conn, limits Limits) *Client {
 	c := &Client{limits: limits.withDefaults()}
 	c.in.init(conn)
+	c.in.yield = limits.Yield
 	c.out.init(conn, c.in.raw)
 	return c
 }

@@ -16,6 +16,10 @@ type Limits struct {
 	ResponseHead, ResponseFields int
 	// Underscores says what happens to request fields with "_" in the name.
 	Underscores Underscores
+	// Yield lets other goroutines run before the first look for a message. What was just answered, or asked, takes its time:
+	// by then it is often there, which spares a fruitless read, a wait and a wake-up. Yielding takes a lock that all processors share, so
+	// it is for processes with few of them.
+	Yield bool
 }
 
 // Underscores is what happens to request fields with "_" in their names, which CGI-like applications confuse with "-".

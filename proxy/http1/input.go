@@ -1,9 +1,9 @@
 package http1
 
 import (
-	"errors"
 	"io"
 	"net"
+	"runtime"
 	"sync"
 	"syscall"
 
@@ -28,6 +28,7 @@ var (
 // idle connection costs no more than its goroutine and its socket.
 type input struct {
 	conn   net.Conn
+	yield  bool                  // let others run before the first read of a message
 	raw    syscall.RawConn       // nil where conn is no plain socket
 	readFd func(fd uintptr) bool // made once: one attempt of read(2)
 	held   *buffer               // what buf came from; nil where buf was grown beyond it, or is nil
@@ -64,16 +65,16 @@ func (in *input) tryRead(fd uintptr) bool {
 		dst = in.buf[in.w:]
 	}
 	for {
-		in.n, in.err = unix.Read(int(fd), dst)
-		switch {
-		case in.err == nil:
+		in.n, in.err = sysRead(fd, dst)
+		switch in.err { //nolint:errorlint // bare numbers of the kernel
+		case nil:
 			if in.n == 0 {
 				in.err = io.EOF
 			}
 			return true
-		case errors.Is(in.err, unix.EINTR):
+		case unix.EINTR:
 			continue
-		case errors.Is(in.err, unix.EAGAIN):
+		case unix.EAGAIN:
 			if in.dst == nil {
 				in.drop()
 			}
@@ -115,6 +116,9 @@ func (in *input) fill() error {
 func (in *input) read(dst []byte) (int, error) {
 	if in.raw == nil {
 		return in.readConn(dst)
+	}
+	if in.yield && dst == nil && in.w == 0 {
+		runtime.Gosched()
 	}
 	in.dst = dst
 	if err := in.raw.Read(in.readFd); err != nil {

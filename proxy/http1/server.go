@@ -28,6 +28,7 @@ type Server struct {
 func NewServer(conn net.Conn, limits Limits, clock *Clock) *Server {
 	s := &Server{limits: limits.withDefaults(), clock: clock}
 	s.in.init(conn)
+	s.in.yield = limits.Yield
 	s.out.init(conn, s.in.raw)
 	return s
 }

@@ -1,7 +1,6 @@
 package http1
 
 import (
-	"errors"
 	"net"
 	"syscall"
 
@@ -39,14 +38,14 @@ func (w *writer) tryWrite(fd uintptr) bool {
 	}
 	for {
 		if len(w.vec[1]) == 0 {
-			w.n, w.err = unix.Write(int(fd), w.vec[0])
+			w.n, w.err = sysWrite(fd, w.vec[0])
 		} else {
-			w.n, w.err = unix.Writev(int(fd), w.vec[:])
+			w.n, w.err = sysWritev(fd, &w.vec)
 		}
-		switch {
-		case errors.Is(w.err, unix.EINTR):
+		switch w.err { //nolint:errorlint // bare numbers of the kernel
+		case unix.EINTR:
 			continue
-		case errors.Is(w.err, unix.EAGAIN):
+		case unix.EAGAIN:
 			return false
 		}
 		return true
