@@ -37,7 +37,6 @@ var (
 	errSlowHead    = &fault{http2.ErrCodeEnhanceYourCalm, "header block not complete in time"}
 	errIdle        = &fault{http2.ErrCodeNo, "idle"}
 	errSettingsAck = &fault{http2.ErrCodeSettingsTimeout, "SETTINGS not acknowledged in time"}
-	errShutdown    = &fault{http2.ErrCodeNo, "shutting down"}
 )
 
 const (

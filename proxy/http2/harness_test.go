@@ -31,6 +31,9 @@ type stopped struct{}
 
 func (stopped) Date() []byte { return []byte("Sun, 22 Nov 2026 03:22:39 GMT") }
 
+// defaults are Options without settings.
+func defaults() (o http2.Options) { return o }
+
 // program is what a test does with the streams of a server.
 type program func(s *http2.Stream, x *exchange.Exchange)
 

@@ -132,39 +132,46 @@ func (h *requestHead) field(f hpack.HeaderField) {
 
 // pseudo takes a pseudo-header field: each at most once, and before all others.
 func (h *requestHead) pseudo(name, value string) {
-	var bit uint8
-	var at *span
-	switch name {
-	case ":method":
-		bit, at = pseudoMethod, &h.method
-		if len(value) > maxMethod || value == "" || !all(value, tchar) {
-			h.refuse(errMethod)
-		}
-	case ":scheme":
-		bit = pseudoScheme
-		if !exchange.EqualFold(value, "https") && !exchange.EqualFold(value, "http") {
-			h.refuse(errScheme)
-		}
-	case ":authority":
-		bit, at = pseudoAuthority, &h.authority
-	case ":path":
-		bit, at = pseudoPath, &h.path
-		h.target(value)
-	case ":protocol":
-		bit, at = pseudoProtocol, &h.protocol
-		h.malformed = h.malformed || !h.o.ExtendedConnect || value == "" || !all(value, tchar)
-	default:
-		h.malformed = true
-		return
-	}
-	if h.seen&bit != 0 || h.inFields || !isValue(value) {
+	bit, at := h.pseudoField(name)
+	if bit == 0 || h.seen&bit != 0 || h.inFields || !isValue(value) {
 		h.malformed = true
 		return
 	}
 	h.seen |= bit
+	switch bit {
+	case pseudoMethod:
+		if len(value) > maxMethod || value == "" || !all(value, tchar) {
+			h.refuse(errMethod)
+		}
+	case pseudoScheme:
+		if !exchange.EqualFold(value, "https") && !exchange.EqualFold(value, "http") {
+			h.refuse(errScheme)
+		}
+	case pseudoPath:
+		h.target(value)
+	case pseudoProtocol:
+		h.malformed = !h.o.ExtendedConnect || value == "" || !all(value, tchar)
+	}
 	if at != nil {
 		*at = h.keep(value)
 	}
+}
+
+// pseudoField returns the bit of a pseudo-header field, 0 for one that requests do not have, and where its value goes.
+func (h *requestHead) pseudoField(name string) (bit uint8, at *span) {
+	switch name {
+	case ":method":
+		return pseudoMethod, &h.method
+	case ":scheme":
+		return pseudoScheme, nil
+	case ":authority":
+		return pseudoAuthority, &h.authority
+	case ":path":
+		return pseudoPath, &h.path
+	case ":protocol":
+		return pseudoProtocol, &h.protocol
+	}
+	return 0, nil
 }
 
 // target judges the characters of a request target; its form is judged with the whole head. What RFC 3986 does not allow is refused, but

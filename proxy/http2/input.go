@@ -41,16 +41,9 @@ func (in *input) init(conn net.Conn, first []byte) {
 		}
 		in.w = copy(in.held.b, first)
 	}
-	sc, ok := conn.(syscall.Conn)
-	if !ok {
-		return
+	if in.raw = rawConn(conn); in.raw != nil {
+		in.readFd = in.tryRead
 	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return
-	}
-	in.raw = raw
-	in.readFd = in.tryRead
 }
 
 func (in *input) hold() {

@@ -24,6 +24,7 @@ type link struct {
 	tasks sync.WaitGroup // the writer and, on the server's side, streams
 
 	block block // the reader's own
+	sink  sink  // the writer's own
 
 	// What Sweep looks at.
 	phase   atomic.Uint32 // what the reader waits for, and in the upper bits how often that has changed
@@ -72,6 +73,7 @@ func (l *link) init(nc net.Conn, o Options, s side) {
 	l.dec = hpack.NewDecoder(uint32(l.o.TableSize), nil)
 	l.window, l.peerWindow, l.recvWindow = firstWindow, firstWindow, firstWindow
 	l.out.wake.L = &l.mu
+	l.sink.init(nc, &l.writes)
 }
 
 // greet sends our SETTINGS and opens the connection's window. The lock is held.

@@ -170,7 +170,7 @@ func (l *link) writeBuffered() {
 	l.writes.Add(1)
 	l.passRoom()
 	l.mu.Unlock()
-	_, err := l.nc.Write(buf)
+	err := l.sink.writeAll(buf)
 	outputs.Put(held) // a block that outgrew it lies elsewhere
 	l.mu.Lock()
 	l.writes.Add(1)

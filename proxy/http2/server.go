@@ -260,6 +260,10 @@ func (s *Stream) Reset(code http2.ErrCode) {
 	s.l.unlockAndFlush()
 }
 
+// OnProgress sets the function that is called when the client has made room for a part of what is being written, so that a client that
+// takes its bytes slowly is told from one that takes none. It must be quick, and call nothing of the stream.
+func (s *Stream) OnProgress(f func()) { s.send.progress = f }
+
 // OnGone sets the function that is called, once and from another goroutine, when the client resets the stream or its connection ends
 // before the exchange has: at once where that has happened already. It is not called any more when the stream has ended.
 func (s *Stream) OnGone(f func()) {

@@ -61,8 +61,10 @@ type sending struct {
 	queued  bool
 	behind  *stream // in the queue
 	stopped bool
-	since   time.Duration // when Sweep first saw it wait for a window; 0 for not yet
-	ready   sync.Cond
+	// progress, where set, is called under the lock when a part of what is pushed has been taken.
+	progress func()
+	since    time.Duration // when Sweep first saw it wait for a window; 0 for not yet
+	ready    sync.Cond
 }
 
 // holdBack is the size up to which body bytes are copied and held back, to leave in one frame and one write with what is before and
@@ -207,6 +209,9 @@ func (s *stream) pushData(p []byte, flags http2.Flags) error {
 		}
 		l.sendData(s, p[:n], 0)
 		p = p[n:]
+		if o.progress != nil {
+			o.progress()
+		}
 		if o.queued {
 			l.out.queue.remove(s)
 			l.out.queue.push(s)
