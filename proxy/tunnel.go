@@ -31,6 +31,8 @@ func (s *session) tunnel(pod *podConn) {
 		return
 	}
 	pod.Uncount()
+	c.srv.Discard()
+	pod.codec.Discard()
 	s.pump(pod)
 	c.enter(working, 0)
 	s.lose(pod, failClient)
@@ -40,43 +42,32 @@ func (s *session) tunnel(pod *podConn) {
 func (s *session) pump(pod *podConn) {
 	var both sync.WaitGroup
 	both.Go(func() {
-		s.x.BytesIn = s.copyTunnel(pod.Conn.Conn, s.c.nc, s.c.srv.Unread())
+		s.x.BytesIn = s.copyTunnel(pod.Conn.Conn, s.c.nc, s.c.srv)
 	})
-	s.x.BytesOut = s.copyTunnel(s.c.nc, pod.Conn.Conn, pod.codec.Unread())
+	s.x.BytesOut = s.copyTunnel(s.c.nc, pod.Conn.Conn, pod.codec)
 	both.Wait()
 }
 
-var tunnelBuffers = sync.Pool{New: func() any { return new([16 << 10]byte) }}
+// puller is the reading side of a tunnel's end.
+type puller interface{ Pull() ([]byte, error) }
 
-// copyTunnel copies from src to dst until src ends, then ends dst's direction; when dst fails, src is closed so that the other
-// direction ends too. Every byte puts off the tunnel's deadline.
-func (s *session) copyTunnel(dst, src net.Conn, first []byte) (n int64) {
-	buf := tunnelBuffers.Get().(*[16 << 10]byte)
-	defer tunnelBuffers.Put(buf)
-	if len(first) > 0 {
-		m, err := dst.Write(first)
-		n += int64(m)
-		if err != nil {
-			_ = src.Close()
-			return n
-		}
-	}
+// copyTunnel copies what from pulls from src to dst until src ends, then ends dst's direction; when dst fails, src is closed so that the
+// other direction ends too. Every byte puts off the tunnel's deadline.
+func (s *session) copyTunnel(dst, src net.Conn, from puller) (n int64) {
 	for {
-		m, rerr := src.Read(buf[:])
-		if m > 0 {
-			if s.c.main.enter(tunneling, s.e.sweeper.now.Load(), s.e.timeouts.Tunnel) != unmarked {
-				break
-			}
-			w, err := dst.Write(buf[:m])
-			n += int64(w)
-			if err != nil {
-				break
-			}
-		}
-		if rerr != nil {
-			if errors.Is(rerr, io.EOF) && endWriting(dst) == nil {
+		p, err := from.Pull()
+		if err != nil {
+			if errors.Is(err, io.EOF) && endWriting(dst) == nil {
 				return n
 			}
+			break
+		}
+		if s.c.main.enter(tunneling, s.e.sweeper.now.Load(), s.e.timeouts.Tunnel) != unmarked {
+			break
+		}
+		w, err := dst.Write(p)
+		n += int64(w)
+		if err != nil {
 			break
 		}
 	}

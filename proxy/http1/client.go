@@ -117,8 +117,12 @@ func (c *Client) Finished() bool {
 	return ok
 }
 
-// Unread returns the bytes that came behind a 101 head: the first of the tunnel.
-func (c *Client) Unread() []byte { return c.in.buffered() }
+// Discard gives up what is buffered and not written, and the buffer that holds it.
+func (c *Client) Discard() { c.out.reset() }
+
+// Pull returns the next bytes of a tunnel, those first that came behind the 101 head; they are valid until the next call. While it waits
+// on a plain socket it holds no buffer. No exchange can follow.
+func (c *Client) Pull() ([]byte, error) { return c.in.pull() }
 
 // Close gives the buffers back; the connection itself is the caller's.
 func (c *Client) Close() {

@@ -181,6 +181,26 @@ func (in *input) room(n, limit int) bool {
 // buffered returns the unread bytes.
 func (in *input) buffered() []byte { return in.buf[in.r:in.w] }
 
+// pull returns the next bytes of a connection that has switched to another protocol, valid until the next call. While it waits on a
+// plain socket it holds no buffer.
+func (in *input) pull() ([]byte, error) {
+	if in.r == in.w {
+		in.keep, in.r, in.w = 0, 0, 0
+		in.releaseBulk()
+		if in.raw != nil {
+			in.drop()
+		} else {
+			in.hold()
+		}
+		if err := in.fill(); err != nil {
+			return nil, err
+		}
+	}
+	p := in.buffered()
+	in.r = in.w
+	return p, nil
+}
+
 // reset ends an exchange: the head may go, bytes of the next message move to the front, and an empty buffer goes back.
 func (in *input) reset() {
 	in.keep = 0

@@ -225,11 +225,12 @@ func (s *Server) Next() {
 	s.out.reset()
 }
 
-// Discard ends a response that was begun and not written, so that another can be begun in its place.
+// Discard ends a response that was begun and not written, so that another can be begun in its place. Its buffer goes back.
 func (s *Server) Discard() { s.out.reset() }
 
-// Unread returns the bytes that came behind the request: the first of a tunnel.
-func (s *Server) Unread() []byte { return s.in.buffered() }
+// Pull returns the next bytes of a tunnel, those first that came behind the request; they are valid until the next call. While it waits
+// on a plain socket it holds no buffer. No exchange can follow.
+func (s *Server) Pull() ([]byte, error) { return s.in.pull() }
 
 // Close gives the buffers back; the connection itself is the caller's.
 func (s *Server) Close() {
