@@ -134,8 +134,7 @@ func New(o Options) *Engine {
 	}
 	gate := newGate(o.MaxConnections, o.MaxPerAddress)
 	if o.Upstream.ServiceConnections == 0 {
-		// One Service must not take what the others need.
-		o.Upstream.ServiceConnections = int(gate.limit / 2)
+		o.Upstream.ServiceConnections = gate.serviceLimit()
 	}
 	e := &Engine{
 		opts:      o,
@@ -149,6 +148,7 @@ func New(o Options) *Engine {
 	}
 	e.limits.Yield = runtime.GOMAXPROCS(0) <= maxYielding
 	gate.pods = e.registry.Open
+	gate.idle = func() int { return int(e.sweeper.idle.Load()) }
 	e.memory.used = o.Memory
 	e.fallback = &chain{metrics: e.routeMetrics(router.RouteID{}, router.Service{})}
 	e.live.Store(&live{table: router.NewTable(nil, nil)})

@@ -19,8 +19,11 @@ type podConn struct {
 	codec *http1.Client
 }
 
-// maxConnects bounds the endpoints that one request tries to connect to.
-const maxConnects = 3
+// maxConnects bounds the endpoints that one request tries to connect to, and maxConnectTimeouts those that it waits for in vain.
+const (
+	maxConnects        = 3
+	maxConnectTimeouts = 2
+)
 
 // failure is why an attempt ended without an answer.
 type failure struct {
@@ -106,7 +109,7 @@ func (s *session) attempt(l *lane) (*podConn, failure) {
 	var tried upstream.Tried
 	last := failNoEndpoint
 	repeated := false
-	for connects := 0; connects < maxConnects; {
+	for connects, timeouts := 0, 0; connects < maxConnects && timeouts < maxConnectTimeouts; {
 		ep := l.view.Next(s.x, &tried)
 		switch {
 		case ep == nil:
@@ -146,6 +149,9 @@ func (s *session) attempt(l *lane) (*podConn, failure) {
 			if kind != upstream.Limited {
 				connects++
 				s.x.Upstream.Retry = last.why
+			}
+			if kind == upstream.Timeout {
+				timeouts++
 			}
 		}
 	}
@@ -240,10 +246,10 @@ func (s *session) try(pod *podConn) (f failure, again bool) {
 	return s.judge(pod, err)
 }
 
-// awaitPhase is awaiting where a client that closes its side has gone away, as it has once all of its request is here.
+// awaitPhase says what the wait for the answer means for a client that goes away meanwhile.
 func (s *session) awaitPhase() phase {
-	if s.e.opts.AllowHalfClose || s.c.uploading {
-		return receiving
+	if s.c.uploading {
+		return uploading
 	}
 	return awaiting
 }
@@ -283,8 +289,9 @@ func (s *session) judge(pod *podConn, err error) (f failure, again bool) {
 	if s.c.aborted.Load() {
 		return s.lose(pod, failClient), false
 	}
-	started, reused := pod.codec.Started(), pod.Reused
-	ep := pod.Endpoint()
+	// The codec forgets with lose. A body that streams (not whole) is never repeated, and what has begun is its goroutine's to know.
+	started, repeatable := pod.codec.Started(), s.whole && (idempotent(s.x.Request.Method) || !pod.codec.Begun())
+	reused, ep := pod.Reused, pod.Endpoint()
 	if http1.IsInvalid(err) {
 		return s.lose(pod, failInvalid), false
 	}
@@ -296,7 +303,7 @@ func (s *session) judge(pod *podConn, err error) (f failure, again bool) {
 		ep.Failed(upstream.Reset)
 		return failReset, false
 	}
-	return failReset, s.whole && (idempotent(s.x.Request.Method) || !pod.codec.Begun())
+	return failReset, repeatable
 }
 
 // clientFault says whether an attempt ended because of the client: its body was malformed, too large, too slow, or stopped.

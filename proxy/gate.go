@@ -14,9 +14,11 @@ import (
 type gate struct {
 	open  atomic.Int64 // client connections
 	limit int64        // of open; 0 is none
-	// descriptors bounds the connections of both legs together; 0 is none. pods counts those to Pods.
+	// descriptors bounds the connections of both legs together; 0 is none. pods counts those to Pods, idle the clients that were idle
+	// when the sweeper last looked: all others have a connection to a Pod, or are about to need one.
 	descriptors int64
 	pods        func() int
+	idle        func() int
 	// crowded says that clients wait in the kernel's queue because of a limit.
 	crowded atomic.Bool
 
@@ -37,7 +39,7 @@ const minConnections = 16
 
 // newGate returns a gate for limit connections, or as many as RLIMIT_NOFILE allows where limit is 0.
 func newGate(limit, perAddress int) *gate {
-	g := &gate{limit: int64(limit), perAddress: perAddress, byAddress: map[netip.Addr]int{}, pods: func() int { return 0 }}
+	g := &gate{limit: int64(limit), perAddress: perAddress, byAddress: map[netip.Addr]int{}, pods: none, idle: none}
 	g.free = sync.NewCond(&g.mu)
 	var r unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &r) == nil {
@@ -47,6 +49,18 @@ func newGate(limit, perAddress int) *gate {
 		}
 	}
 	return g
+}
+
+func none() int { return 0 }
+
+// serviceLimit is how many connections to Pods one Service may have, so that it leaves the others what they need: half of the clients,
+// and, as each of them has a client's connection beside it, a quarter of the descriptors.
+func (g *gate) serviceLimit() int {
+	n := g.limit / 2
+	if g.descriptors > 0 {
+		n = min(n, g.descriptors/4)
+	}
+	return int(n)
 }
 
 // enter counts a connection, whatever the limits.
@@ -70,7 +84,11 @@ func (g *gate) wake() {
 // closed reports whether no more connections may be accepted.
 func (g *gate) closed() bool {
 	open := g.open.Load()
-	return g.limit > 0 && open >= g.limit || g.descriptors > 0 && open+int64(g.pods()) >= g.descriptors
+	if g.limit > 0 && open >= g.limit {
+		return true
+	}
+	busy := max(0, open-int64(g.idle()))
+	return g.descriptors > 0 && open+max(int64(g.pods()), busy) >= g.descriptors
 }
 
 // full reports whether more than four fifths of the places are taken: idle connections then end sooner.

@@ -33,7 +33,12 @@ func (s *session) deliver(pod *podConn) {
 		pod.Put()
 		return
 	}
+	whole := ok && pod.codec.Complete()
 	pod.codec.Close()
+	if whole {
+		pod.Retire()
+		return
+	}
 	pod.Discard()
 }
 
@@ -86,12 +91,13 @@ func (s *session) relayBody(pod *podConn) error {
 	if srv.Bodyless() || x.Response.Body == nil {
 		return nil
 	}
+	limit := s.pauseLimit()
 	for {
 		if pod != nil && !pod.codec.Ready() {
 			if err := srv.Flush(); err != nil {
 				return err
 			}
-			if m := c.enter(receiving, s.e.timeouts.UpstreamBody); m != unmarked {
+			if m := c.enter(receiving, limit); m != unmarked {
 				return clientError{io.ErrShortWrite}
 			}
 		}
@@ -109,6 +115,16 @@ func (s *session) relayBody(pod *podConn) error {
 			return clientError{err}
 		}
 	}
+}
+
+// pauseLimit is how long the body of the answer may pause. An event stream is silent for long by nature, like a tunnel.
+func (s *session) pauseLimit() time.Duration {
+	const events = "text/event-stream"
+	kind := s.x.Response.Fields.Get(exchange.ContentType)
+	if len(kind) >= len(events) && exchange.EqualFold(kind[:len(events)], events) {
+		return s.e.timeouts.Tunnel
+	}
+	return s.e.timeouts.UpstreamBody
 }
 
 // podError is a fault of the Pod's side while its answer was under way.

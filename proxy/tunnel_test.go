@@ -64,11 +64,11 @@ func TestIdleTunnelsHoldNoBuffers(t *testing.T) {
 		open[i] = openTunnel(t, r)
 		open[i].echo("hello")
 	}
-	// The test's own ends are in it too: two readers of 4 KiB and an io.Copy of 32 KiB for each.
-	const testsOwn, budget = 40 << 10, 16 << 10
+	// The test's own ends are in it too, two readers of 4 KiB for each; one buffer more would be 16 KiB.
+	const budget = 28 << 10
 	each := (heapInUse() - before) / tunnels
-	t.Logf("%d bytes of heap for each idle tunnel, %d of them the test's", each, testsOwn)
-	if each > testsOwn+budget {
+	t.Logf("%d bytes of heap for each idle tunnel, both ends of the test in it", each)
+	if each > budget && !raceEnabled {
 		t.Errorf("%d bytes of heap for each idle tunnel", each)
 	}
 	for _, c := range open {

@@ -23,6 +23,7 @@ const (
 	idle                       // the next request
 	reading                    // the rest of a request's head, or its body
 	awaiting                   // the Pod's answer: the client may go away meanwhile
+	uploading                  // the same, while the request's body goes to the Pod
 	receiving                  // the rest of the Pod's answer
 	writingClient              // room in the client's socket
 	writingPod                 // room in the Pod's socket
@@ -88,6 +89,7 @@ var past = time.Unix(1, 0)
 // sweeper keeps the set of connections and looks at their words.
 type sweeper struct {
 	now   atomic.Int64 // ms since the engine began, updated every tick
+	idle  atomic.Int64 // connections that waited for a request at the last look
 	began time.Time
 	mu    sync.Mutex
 	conns []*conn
@@ -161,15 +163,20 @@ func (s *sweeper) run(also func()) {
 func (s *sweeper) sweep() {
 	now := s.now.Load()
 	s.polled, s.asked = s.polled[:0], s.asked[:0]
+	resting := int64(0)
 	s.each(func(c *conn) {
 		c.main.expire(now, c)
 		c.upload.expire(now, c)
 		w := c.main.word.Load()
-		if phaseOf(w) == awaiting && markOf(w) == unmarked && c.fd >= 0 && now-c.since.Load() >= goneAfter.Milliseconds() {
-			s.polled = append(s.polled, unix.PollFd{Fd: int32(c.fd), Events: unix.POLLRDHUP})
+		if phaseOf(w) == idle {
+			resting++
+		}
+		if p := phaseOf(w); (p == awaiting || p == uploading) && markOf(w) == unmarked && c.fd >= 0 && now-c.since.Load() >= goneAfter.Milliseconds() {
+			s.polled = append(s.polled, unix.PollFd{Fd: int32(c.fd), Events: c.goneEvents(p)})
 			s.asked = append(s.asked, suspect{c, w})
 		}
 	})
+	s.idle.Store(resting)
 	if len(s.polled) == 0 {
 		return
 	}
@@ -183,6 +190,15 @@ func (s *sweeper) sweep() {
 			s.asked[i].c.main.interrupt(s.asked[i].word, gone, s.asked[i].c)
 		}
 	}
+}
+
+// goneEvents are the events by which c's client is gone, beside a reset, which poll always tells. The end of its sending side is one, unless
+// that is allowed, or body is still missing: then whoever reads it will tell.
+func (c *conn) goneEvents(p phase) int16 {
+	if c.e.opts.AllowHalfClose || p == uploading && !c.bodyRead.Load() {
+		return 0
+	}
+	return unix.POLLRDHUP
 }
 
 func (w *watch) expire(now int64, c *conn) {
@@ -204,7 +220,7 @@ func (w *watch) interrupt(word uint64, m mark, c *conn) {
 		_ = c.nc.SetReadDeadline(past)
 	case writingClient:
 		_ = c.nc.SetWriteDeadline(past)
-	case awaiting, receiving:
+	case awaiting, uploading, receiving:
 		interruptPod(pod, net.Conn.SetReadDeadline)
 	case writingPod:
 		interruptPod(pod, net.Conn.SetWriteDeadline)

@@ -64,8 +64,53 @@ func (b *body) Length() int64 { return b.length }
 // Done reports whether the whole body, with its trailers, was read.
 func (b *body) Done() bool { return b.done }
 
-// Ready reports whether the next call of Next will not wait for the peer.
-func (b *body) Ready() bool { return b.done || b.err != nil || b.in.r < b.in.w }
+// Ready reports whether the next call of Next will not wait for the peer. It may say no where it would not: then what is buffered for
+// the other side leaves earlier than it must. It never says yes where Next would wait, or what the Pod sent last would be held back for as
+// long as the Pod is silent.
+func (b *body) Ready() bool {
+	if b.done || b.err != nil {
+		return true
+	}
+	if b.framing == byChunks {
+		return b.chunkReady()
+	}
+	return b.in.r < b.in.w
+}
+
+// chunkReady is Ready for a chunked body: framing that has arrived is not data that has.
+func (b *body) chunkReady() bool {
+	p := b.in.buffered()
+	switch b.phase {
+	case chunkData:
+		return len(p) > 0
+	case chunkTrailer:
+		return trailersEnd(p)
+	case chunkEnd:
+		if len(p) < len(crlf) {
+			return false
+		}
+		p = p[len(crlf):]
+	}
+	line := bytes.IndexByte(p, '\n') + 1
+	if line > 0 && isLastChunk(p[:line]) {
+		return trailersEnd(p[line:])
+	}
+	return line > 0 && len(p) > line
+}
+
+// isLastChunk reports whether a chunk's first line says that the chunk has no data.
+func isLastChunk(line []byte) bool {
+	n := 0
+	for n < len(line) && line[n] == '0' {
+		n++
+	}
+	return n > 0 && (n == len(line) || classes[line[n]]&hexDigit == 0)
+}
+
+// trailersEnd reports whether p holds a trailer section to its end.
+func trailersEnd(p []byte) bool {
+	return bytes.HasPrefix(p, crlf) || bytes.Contains(p, []byte("\r\n\r\n"))
+}
 
 // Whole reports whether all of a body of known length has arrived.
 func (b *body) Whole() bool {

@@ -117,6 +117,9 @@ func (c *Client) Finished() bool {
 	return ok
 }
 
+// Complete reports whether the response was read to its end.
+func (c *Client) Complete() bool { return c.body.done }
+
 // Discard gives up what is buffered and not written, and the buffer that holds it.
 func (c *Client) Discard() { c.out.reset() }
 

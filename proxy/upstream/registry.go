@@ -18,6 +18,7 @@ type Registry struct {
 	stop    context.CancelFunc
 	open    atomic.Int64
 	sweeper *sweeper
+	retired retired
 	tasks   sync.WaitGroup
 
 	mu       sync.Mutex // never taken by a request

@@ -57,6 +57,7 @@ var layers = []layer{
 	},
 	{"proxy/exchange", []string{"router"}, nil, "the message model is below both codecs, filters and the upstream side"},
 	{"proxy/http1", []string{"proxy/exchange"}, sys, "a codec knows messages, and neither routes nor pools"},
+	{"proxy/http2", []string{"proxy/exchange"}, append([]string{"golang.org/x/net/http2"}, sys...), "a codec knows messages, and neither routes nor pools"},
 	{"proxy/upstream", []string{"proxy/exchange", "proxy/upstream/dns"}, sys, "pools outlive tables and know no filters"},
 	{"proxy/upstream/dns", nil, []string{"golang.org/x/net/dns/dnsmessage"}, "it asks for names and their lifetimes, and knows no pools"},
 	{"proxy/filters", []string{"proxy/exchange"}, nil, "a policy is one file that works on messages, whatever the codec"},
