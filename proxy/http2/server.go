@@ -10,17 +10,20 @@ import (
 )
 
 // Persistence says whether the connection goes on after a response. Streams end one by one, so here it has no effect.
-type Persistence uint8
+type Persistence = exchange.Persistence
 
 // The two kinds of persistence.
 const (
-	KeepOpen Persistence = iota
-	CloseAfter
+	KeepOpen   = exchange.KeepOpen
+	CloseAfter = exchange.CloseAfter
 )
 
 // Stream is the side of one exchange to a client. It belongs to the goroutine on which it was begun; while a request body streams, one
 // more goroutine may pull the body. Those methods that say so may be called from any goroutine, until the stream has ended.
 type Stream struct {
+	// Own is the user's own state. It stays when the Stream is used again, for another request of the connection.
+	Own any
+
 	stream
 	c    *Conn
 	head *requestHead
