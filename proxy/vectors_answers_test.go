@@ -2,294 +2,366 @@ package proxy_test
 
 import (
 	"bufio"
+	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"podlane.dev/podlane/proxy"
+	"podlane.dev/podlane/test/vectors"
 )
-
-// podSays is what a Pod answers to GET /s, and what becomes of it.
-type podSays struct {
-	method, fields string // of the request; GET and none by default
-	version        string // 1.1 by default
-	raw            string
-	ends           bool // the Pod closes behind it
-
-	status  int
-	body    string
-	has     string // fields of the client's answer, joined by "|"
-	lacks   string // names
-	interim string // statuses before it
-	cut     bool   // the client sees that the answer is not whole
-	closes  bool   // the client's connection ends
-	reused  bool   // the Pod's connection carries the next request
-}
 
 const okHead = "HTTP/1.1 200 OK\r\n"
 
-// fieldsOf joins n fields.
-func fieldsOf(n int) string {
-	var b strings.Builder
-	for i := range n {
-		fmt.Fprintf(&b, "X%d: y\r\n", i)
+// knownAnswers are those of answers.txt that fail today, by ID, with the reason.
+var knownAnswers = map[string]string{
+	"S15-announced": "Response.RemoveHopByHop removes Trailer where the trailers that it announces are passed on",
+}
+
+// answerWay is one way of getting a Pod's answer.
+type answerWay struct {
+	name, scheme string
+	// write sends the Pod's bytes.
+	write func(c net.Conn, raw string) error
+	// request is what the client sends, nil where it cannot be sent so; before are the texts of the answers in front of that in question.
+	request func(a vectors.PodAnswer, host string) (text string, before []string)
+}
+
+func wholeAnswer(c net.Conn, raw string) error {
+	_, err := io.WriteString(c, raw)
+	return err
+}
+
+// answerInBytes sends each byte in a segment of its own. The codec's own tests cut every answer at every byte, for certain.
+func answerInBytes(c net.Conn, raw string) error {
+	if len(raw) > 2000 {
+		return wholeAnswer(c, raw)
 	}
-	return b.String()
+	for i := range len(raw) {
+		if _, err := io.WriteString(c, raw[i:i+1]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-var podAnswers = map[string]podSays{
-	"plain":              {raw: okHead + "Content-Length: 2\r\n\r\nhi", status: 200, body: "hi", has: "Content-Length: 2", reused: true},
-	"reason":             {raw: "HTTP/1.1 200 Fine, thanks\r\nContent-Length: 0\r\n\r\n", status: 200, reused: true},
-	"no reason":          {raw: "HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nhi", status: 200, body: "hi", reused: true},
-	"its own date":       {raw: okHead + "Date: x\r\nServer: y\r\nContent-Length: 0\r\n\r\n", status: 200, has: "Date: x|Server: y", reused: true},
-	"fold":               {raw: okHead + "X: a\r\n\tb\r\nContent-Length: 2\r\n\r\nhi", status: 200, body: "hi", has: "X: a b", reused: true},
-	"underscore, twice":  {raw: okHead + "X_y: 1\r\nSet-Cookie: a\r\nSet-Cookie: b\r\nContent-Length: 0\r\n\r\n", status: 200, has: "X_y: 1|Set-Cookie: a", reused: true},
-	"256 fields":         {raw: okHead + fieldsOf(255) + "Content-Length: 2\r\n\r\nhi", status: 200, body: "hi", has: "X254: y", reused: true},
-	"257 fields":         {raw: okHead + fieldsOf(256) + "Content-Length: 2\r\n\r\nhi", status: 502},
-	"head of 70 KB":      {raw: okHead + "X: " + strings.Repeat("x", 70<<10) + "\r\n\r\n", status: 502},
-	"head of 60 KB":      {raw: okHead + "Content-Length: 2\r\nX: " + strings.Repeat("x", 60<<10) + "\r\n\r\nhi", status: 200, body: "hi", reused: true},
-	"bare LF":            {raw: "HTTP/1.1 200 OK\nContent-Length: 2\n\nhi", status: 502},
-	"bare LF, one":       {raw: okHead + "Content-Length: 2\n\r\nhi", status: 502},
-	"bare CR":            {raw: okHead + "X: a\rb\r\nContent-Length: 2\r\n\r\nhi", status: 502},
-	"NUL":                {raw: okHead + "X: a\x00b\r\nContent-Length: 2\r\n\r\nhi", status: 502},
-	"status line":        {raw: "HTP/1.1 200 OK\r\n\r\n", status: 502},
-	"status line, 2":     {raw: "HTTP/2 200\r\n\r\n", status: 502},
-	"status, 2 digits":   {raw: "HTTP/1.1 20\r\n\r\n", status: 502},
-	"no answer":          {raw: "", ends: true, status: 502},
-	"half a head":        {raw: okHead + "Conte", ends: true, status: 502},
-	"space before colon": {raw: okHead + "Content-Length : 2\r\n\r\nhi", status: 502},
-
-	"two lengths":     {raw: okHead + "Content-Length: 2\r\nContent-Length: 2\r\n\r\nhi", status: 502},
-	"list of lengths": {raw: okHead + "Content-Length: 2, 2\r\n\r\nhi", status: 502},
-	"bad length":      {raw: okHead + "Content-Length: +2\r\n\r\nhi", status: 502},
-	"huge length":     {raw: okHead + "Content-Length: 9223372036854775808\r\n\r\nhi", status: 502},
-	"coding, length":  {raw: okHead + "Content-Length: 99\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n", status: 200, body: "hi", lacks: "Content-Length"},
-	"chunks":          {raw: okHead + "Transfer-Encoding: chunked\r\n\r\n1;x=y\r\nh\r\n01\r\ni\r\n0\r\n\r\n", status: 200, body: "hi", lacks: "Content-Length", reused: true},
-	"gzip, chunked":   {raw: okHead + "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", status: 502},
-	"coding, old":     {raw: "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", status: 502},
-	"bytes behind":    {raw: okHead + "Content-Length: 2\r\n\r\nhi" + okHead + "Content-Length: 4\r\n\r\nevil", status: 200, body: "hi"},
-	"bytes behind, 2": {raw: okHead + "Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\nX", status: 200, body: "hi"},
-
-	"until close":           {raw: okHead + "\r\nhello", ends: true, status: 200, body: "hello", lacks: "Content-Length"},
-	"until close, to old":   {version: "1.0", raw: okHead + "\r\nhello", ends: true, status: 200, body: "hello", lacks: "Content-Length|Transfer-Encoding", closes: true},
-	"chunks to old":         {version: "1.0", fields: "Connection: keep-alive\r\n", raw: okHead + "Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n", status: 200, body: "hi", lacks: "Transfer-Encoding", closes: true, reused: true},
-	"length to old":         {version: "1.0", fields: "Connection: keep-alive\r\n", raw: okHead + "Content-Length: 2\r\n\r\nhi", status: 200, body: "hi", reused: true},
-	"short":                 {raw: okHead + "Content-Length: 9\r\n\r\nhello", ends: true, cut: true, status: 200, body: "hello", closes: true},
-	"short chunk":           {raw: okHead + "Transfer-Encoding: chunked\r\n\r\n9\r\nhello", ends: true, cut: true, status: 200, body: "hello", closes: true},
-	"short chunks":          {raw: okHead + "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", ends: true, cut: true, status: 200, body: "hello", closes: true},
-	"short trailers":        {raw: okHead + "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n", ends: true, cut: true, status: 200, body: "hello", closes: true},
-	"bad chunk":             {raw: okHead + "Transfer-Encoding: chunked\r\n\r\n5\r\nhelloX\r\n0\r\n\r\n", cut: true, status: 200, body: "hello", closes: true},
-	"close":                 {raw: okHead + "Connection: close\r\nContent-Length: 2\r\n\r\nhi", status: 200, body: "hi"},
-	"old":                   {raw: "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi", status: 200, body: "hi"},
-	"old that keeps":        {raw: "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nhi", status: 200, body: "hi", reused: true},
-	"HEAD":                  {method: "HEAD", raw: okHead + "Content-Length: 9\r\n\r\n", status: 200, has: "Content-Length: 9", reused: true},
-	"HEAD, chunked":         {method: "HEAD", raw: okHead + "Transfer-Encoding: chunked\r\n\r\n", status: 200, reused: true},
-	"HEAD with a body":      {method: "HEAD", raw: okHead + "Content-Length: 2\r\n\r\nhi", status: 200},
-	"204":                   {raw: "HTTP/1.1 204 No Content\r\n\r\n", status: 204, lacks: "Content-Length|Transfer-Encoding", reused: true},
-	"204 with a length":     {raw: "HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", status: 204, lacks: "Content-Length", reused: true},
-	"204 with a body":       {raw: "HTTP/1.1 204 No Content\r\nContent-Length: 4\r\n\r\nevil", status: 204, lacks: "Content-Length"},
-	"204 chunked":           {raw: "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", status: 204, lacks: "Transfer-Encoding"},
-	"304 with a length":     {raw: "HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", status: 304, has: "Content-Length: 9", reused: true},
-	"100":                   {raw: "HTTP/1.1 100 Continue\r\n\r\n" + okHead + "Content-Length: 2\r\n\r\nhi", status: 200, body: "hi", reused: true},
-	"102 with a length":     {raw: "HTTP/1.1 102 Processing\r\nContent-Length: 5\r\n\r\n" + okHead + "Content-Length: 2\r\n\r\nhi", status: 200, body: "hi", reused: true},
-	"103":                   {raw: "HTTP/1.1 103 Early Hints\r\nLink: x\r\nConnection: y\r\nTransfer-Encoding: chunked\r\n\r\n" + okHead + "Content-Length: 2\r\n\r\nhi", interim: "103", status: 200, body: "hi", reused: true},
-	"103 to old":            {version: "1.0", raw: "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + okHead + "Content-Length: 2\r\n\r\nhi", status: 200, body: "hi", closes: true, reused: true},
-	"eight interims":        {raw: strings.Repeat("HTTP/1.1 102 x\r\n\r\n", 8) + okHead + "Content-Length: 2\r\n\r\nhi", status: 200, body: "hi", reused: true},
-	"nine interims":         {raw: strings.Repeat("HTTP/1.1 102 x\r\n\r\n", 9) + okHead + "Content-Length: 2\r\n\r\nhi", status: 502},
-	"101 without asking":    {raw: "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", status: 502},
-	"hop-by-hop":            {raw: okHead + "Connection: X-Hop, keep-alive\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\nProxy-Connection: x\r\nTE: x\r\nUpgrade: h2c\r\nX-Stay: 1\r\nContent-Length: 2\r\n\r\nhi", status: 200, body: "hi", has: "X-Stay: 1", lacks: "X-Hop|Keep-Alive|Proxy-Connection|TE|Upgrade|Connection", reused: true},
-	"nominated and kept":    {raw: okHead + "Connection: Set-Cookie, Content-Length, Content-Type\r\nSet-Cookie: a\r\nContent-Type: b\r\nContent-Length: 2\r\n\r\nhi", status: 200, body: "hi", has: "Set-Cookie: a|Content-Type: b|Content-Length: 2", reused: true},
-	"trailers, asked":       {fields: "TE: trailers\r\n", raw: okHead + "Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-Sum: 1\r\nSet-Cookie: evil\r\n\r\n", status: 200, body: "hi", has: "trailer X-Sum: 1", lacks: "trailer Set-Cookie", reused: true},
-	"trailers, not asked":   {raw: okHead + "Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-Sum: 1\r\n\r\n", status: 200, body: "hi", lacks: "trailer X-Sum", reused: true},
-	"unknown status":        {raw: "HTTP/1.1 299 Odd\r\nContent-Length: 0\r\n\r\n", status: 299, reused: true},
-	"close, more to follow": {fields: "Connection: close\r\n", raw: okHead + "Content-Length: 2\r\n\r\nhi", status: 200, body: "hi", closes: true, reused: true},
+func askFor(a vectors.PodAnswer, host string) (string, []string) {
+	return a.Method + " /s HTTP/" + a.Version + "\r\nHost: " + host + "\r\n" + a.Fields + "\r\n", nil
 }
 
-// knownAnswers are those of podAnswers that fail today, with the reason.
-var knownAnswers = map[string]string{}
+var answerWays = []answerWay{
+	{"whole", "http", wholeAnswer, askFor},
+	{"byte by byte", "http", answerInBytes, askFor},
+	{"encrypted", "https", wholeAnswer, askFor},
+	{"behind another request", "http", wholeAnswer, func(a vectors.PodAnswer, host string) (string, []string) {
+		text, _ := askFor(a, host)
+		return "GET /first HTTP/1.1\r\nHost: other\r\n\r\n" + text, []string{ownAnswer("other", "/first")}
+	}},
+	{"with keep-alive", "http", wholeAnswer, func(a vectors.PodAnswer, host string) (string, []string) {
+		if a.Version != "1.1" || strings.Contains(a.Fields, "Connection: ") {
+			return "", nil
+		}
+		a.Fields += "Connection: keep-alive\r\n"
+		return askFor(a, host)
+	}},
+}
 
-// TestPodAnswers sends one request whose answer is given byte for byte, looks at what the client gets of it, and at whether the Pod's
+// TestPodAnswers lets a Pod answer byte for byte as each example says, looks at what the client gets of it, and at whether the Pod's
 // connection is used again. After each, a clean request gets its own answer.
 func TestPodAnswers(t *testing.T) {
-	for name, s := range podAnswers {
-		t.Run(name, func(t *testing.T) {
-			r := &record{}
-			pod := r.pod(t, "a", func(c net.Conn, q got) bool {
-				if _, target := words(q.line); target != "/s" {
-					return plainAnswer(c, q)
+	all, err := vectors.PodAnswers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var runs atomic.Int64
+	for _, w := range answerWays {
+		t.Run(w.name, func(t *testing.T) {
+			t.Parallel()
+			b := newAnswerBench(t, w, all)
+			for i, a := range all {
+				host := "s" + strconv.Itoa(i)
+				text, before := w.request(a, host)
+				if text == "" {
+					continue
 				}
-				_, err := io.WriteString(c, s.raw)
-				return err == nil && !s.ends
-			})
-			b := newBench(t, proxy.Options{}, r, place{"a", "/", pod})
-			err := b.ask(s)
-			if err == nil {
-				err = b.reuse(s)
-			}
-			switch reason := knownAnswers[name]; {
-			case reason != "" && err == nil:
-				t.Errorf("does not fail any more (%s): take it off the list", reason)
-			case reason != "":
-				t.Skipf("known: %s: %v", reason, err)
-			case err != nil:
-				t.Error(err)
+				runs.Add(1)
+				t.Run(a.ID, func(t *testing.T) {
+					err := b.ask(a, text, before)
+					if err == nil {
+						err = b.reuse(a, host)
+					}
+					switch reason := knownAnswers[a.ID]; {
+					case reason != "" && err == nil:
+						t.Errorf("does not fail any more (%s): take it off the list", reason)
+					case reason != "":
+						t.Skipf("known: %s: %v", reason, err)
+					case err != nil:
+						t.Error(err)
+					}
+				})
 			}
 		})
 	}
+	t.Cleanup(func() { t.Logf("%d examples, %d runs", len(all), runs.Load()) })
+}
+
+// newAnswerBench starts a Pod and a route for each example, so that each begins with a fresh connection.
+func newAnswerBench(t *testing.T, w answerWay, all []vectors.PodAnswer) *bench {
+	t.Helper()
+	r := &record{}
+	places := []place{{host: "other", path: "/", pod: r.pod(t, "other", nil)}}
+	for i, a := range all {
+		host := "s" + strconv.Itoa(i)
+		places = append(places, place{host: host, path: "/", pod: r.pod(t, host, func(c net.Conn, q got) bool {
+			if q.Target() != "/s" {
+				return plainAnswer(c, q)
+			}
+			err := w.write(c, a.Raw)
+			if a.After == vectors.Resets {
+				_ = c.(*net.TCPConn).SetLinger(0)
+			}
+			return err == nil && a.After == vectors.Stays
+		})})
+	}
+	b := newBench(t, proxy.Options{}, r, places...)
+	if w.scheme == "https" {
+		b.encrypted()
+	}
+	return b
 }
 
 // ask makes the request and judges the client's side.
-func (b *bench) ask(s podSays) error {
+func (b *bench) ask(a vectors.PodAnswer, text string, before []string) error {
+	b.take()
 	c := b.dial()
-	defer b.hangUp(c)
-	if s.method == "" {
-		s.method = "GET"
-	}
-	if s.version == "" {
-		s.version = "1.1"
-	}
-	b.send(c, []string{s.method + " /s HTTP/" + s.version + "\r\nHost: a\r\n" + s.fields + "\r\n"})
-	br := bufio.NewReader(c)
-	var interim []string
-	res, err := http.ReadResponse(br, &http.Request{Method: s.method})
-	for err == nil && res.StatusCode < 200 && res.StatusCode != 101 {
-		interim = append(interim, fmt.Sprint(res.StatusCode))
-		if res.Header.Get("Link") == "" || res.Header.Get("Connection") != "" || len(res.TransferEncoding) > 0 {
-			return fmt.Errorf("interim answer %v", res)
+	defer func() { _ = c.Close() }()
+	b.send(c, []string{text})
+	raw := new(bytes.Buffer)
+	br := bufio.NewReader(io.TeeReader(c, raw))
+	for _, want := range before {
+		_, body, err := readAnswer(br, "GET")
+		if err != nil || body != want {
+			return fmt.Errorf("the answer before it: %q, error %s; want %q", body, cause(err), want)
 		}
-		res, err = http.ReadResponse(br, &http.Request{Method: s.method})
+	}
+	from := raw.Len() - br.Buffered()
+	res, err := finalAnswer(br, a)
+	if err != nil && a.Cut {
+		return nil // its head is not whole
 	}
 	if err != nil {
-		if s.cut {
-			return nil
-		}
 		return err
 	}
 	body, err := io.ReadAll(res.Body)
-	if s.cut {
-		if res.StatusCode == 502 && err == nil || err != nil && strings.HasPrefix(s.body, string(body)) {
+	if a.Cut {
+		if res.StatusCode == 502 && err == nil || err != nil && strings.HasPrefix(a.Body, string(body)) {
 			return nil
 		}
 		return fmt.Errorf("the client took %d %q, error %s for whole", res.StatusCode, body, cause(err))
 	}
-	if err != nil || res.StatusCode != s.status || s.status != 502 && string(body) != s.body || strings.Join(interim, " ") != s.interim {
-		return fmt.Errorf("%d %q behind %q, error %s; want %d %q behind %q", res.StatusCode, body, interim, cause(err), s.status, s.body, s.interim)
+	if err != nil || res.StatusCode != a.Status || a.Status != 502 && string(body) != a.Body {
+		return fmt.Errorf("%d %.100q, error %s; want %d %.100q", res.StatusCode, body, cause(err), a.Status, a.Body)
 	}
-	if err := s.judgeFields(res); err != nil {
+	if err := judgeHead(raw.String()[from:], a); err != nil {
 		return err
 	}
-	if res.Close != s.closes {
-		return fmt.Errorf("close is %v, want %v", res.Close, s.closes)
+	if err := judgeTrailers(res.Trailer, a.Trailers); err != nil {
+		return err
 	}
-	if s.closes {
-		if rest, err := io.ReadAll(br); len(rest) > 0 || err != nil {
-			return fmt.Errorf("behind the answer: %q, error %s", rest, cause(err))
+	if a.Closes {
+		return ended(br, res)
+	}
+	return b.goesOn(c, br, res)
+}
+
+// finalAnswer reads the head of the final answer, and the interim ones before it, which must be as a says.
+func finalAnswer(br *bufio.Reader, a vectors.PodAnswer) (*http.Response, error) {
+	var interim []int
+	for {
+		res, err := http.ReadResponse(br, &http.Request{Method: a.Method})
+		if err != nil {
+			return nil, err
 		}
-		return nil
+		if res.StatusCode >= 200 || res.StatusCode == 101 {
+			if !slices.Equal(interim, a.Interim) {
+				return nil, fmt.Errorf("interim answers %v, want %v", interim, a.Interim)
+			}
+			return res, nil
+		}
+		interim = append(interim, res.StatusCode)
 	}
-	b.send(c, []string{"GET /next HTTP/1.1\r\nHost: a\r\n\r\n"})
-	next, err := http.ReadResponse(br, nil)
+}
+
+var statusLine = regexp.MustCompile("^HTTP/1\\.1 [1-9][0-9][0-9] [\t -~\u0080-\u00ff]*$")
+var fieldLine = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+: ([!-~\u0080-\u00ff]([\t -~\u0080-\u00ff]*[!-~\u0080-\u00ff])?)?$")
+
+// judgeHead looks at the heads in what the client got, byte for byte: strict lines, nothing that ends at this hop, and in the last one
+// what a says.
+func judgeHead(raw string, a vectors.PodAnswer) error {
+	for range a.Interim {
+		head, rest, _ := strings.Cut(raw, "\r\n\r\n")
+		if err := judgeLines(head); err != nil {
+			return fmt.Errorf("interim: %w", err)
+		}
+		if lines := strings.ToLower(head) + "\r\n"; !strings.Contains(lines, "\r\nlink: x\r\n") || strings.Contains(lines, "\r\nconnection:") ||
+			strings.Contains(lines, "\r\ncontent-length:") || strings.Contains(lines, "\r\ntransfer-encoding:") || strings.Contains(lines, "\r\nlink-extra:") {
+			return fmt.Errorf("interim head %q", head)
+		}
+		raw = rest
+	}
+	head, _, _ := strings.Cut(raw, "\r\n\r\n")
+	if err := judgeLines(head); err != nil {
+		return err
+	}
+	lines := strings.Split(head, "\r\n")[1:]
+	return matchFields(lines, vectors.Seen{Has: a.Has, Lacks: a.Lacks})
+}
+
+// judgeLines wants a head as strict peers do.
+func judgeLines(head string) error {
+	names := map[string]int{}
+	for i, l := range strings.Split(head, "\r\n") {
+		// Regular expressions of Go are about text: bytes become the characters of the same number.
+		latin := make([]rune, 0, len(l))
+		for _, c := range []byte(l) {
+			latin = append(latin, rune(c))
+		}
+		want := fieldLine
+		if i == 0 {
+			want = statusLine
+		}
+		if !want.MatchString(string(latin)) {
+			return fmt.Errorf("line %.200q", l)
+		}
+		name, value, _ := strings.Cut(strings.ToLower(l), ": ")
+		names[name]++
+		switch name {
+		case "keep-alive", "proxy-connection", "proxy-authenticate", "te", "http2-settings", "upgrade":
+			return fmt.Errorf("field %q", l)
+		case "connection":
+			if value != "close" && value != "keep-alive" {
+				return fmt.Errorf("field %q", l)
+			}
+		case "transfer-encoding":
+			if value != "chunked" {
+				return fmt.Errorf("field %q", l)
+			}
+		}
+	}
+	if names["content-length"]+names["transfer-encoding"] > 1 || names["connection"] > 1 {
+		return fmt.Errorf("framing in %.300q", head)
+	}
+	return nil
+}
+
+func judgeTrailers(got http.Header, want []string) error {
+	all := http.Header{}
+	for _, f := range want {
+		name, value, _ := strings.Cut(f, ": ")
+		all.Add(name, value)
+	}
+	if fmt.Sprint(got) != fmt.Sprint(all) && len(got)+len(all) > 0 {
+		return fmt.Errorf("trailers %v, want %v", got, all)
+	}
+	return nil
+}
+
+// goesOn makes one more request on the client's connection.
+func (b *bench) goesOn(c client, br *bufio.Reader, res *http.Response) error {
+	if res.Close {
+		return errors.New("the answer says Connection: close")
+	}
+	b.send(c, []string{"GET /next HTTP/1.1\r\nHost: other\r\n\r\n"})
+	next, body, err := readAnswer(br, "GET")
 	if err != nil {
 		return fmt.Errorf("the next answer: %w", err)
 	}
-	if body, err := io.ReadAll(next.Body); string(body) != ownAnswer("a", "/next") || err != nil {
-		return fmt.Errorf("the next answer is %q, error %s", body, cause(err))
+	if body != ownAnswer("other", "/next") {
+		return fmt.Errorf("the next answer is %d %q", next.StatusCode, body)
 	}
 	return nil
 }
 
-func (s podSays) judgeFields(res *http.Response) error {
-	get := func(name string) (string, bool) {
-		h := res.Header
-		if rest, ok := strings.CutPrefix(name, "trailer "); ok {
-			name, h = rest, res.Trailer
-		}
-		v, ok := h[http.CanonicalHeaderKey(name)]
-		if name == "Transfer-Encoding" {
-			return "", len(res.TransferEncoding) > 0
-		}
-		if !ok {
-			return "", false
-		}
-		return v[0], true
-	}
-	for f := range strings.SplitSeq(s.has, "|") {
-		name, value, _ := strings.Cut(f, ": ")
-		if v, ok := get(name); name != "" && (!ok || v != value) {
-			return fmt.Errorf("%s is %q, want %q", name, v, value)
-		}
-	}
-	for name := range strings.SplitSeq(s.lacks, "|") {
-		if v, ok := get(name); ok {
-			return fmt.Errorf("there is %s: %q", name, v)
-		}
-	}
-	return nil
-}
-
-// reuse makes a clean request, and compares the Pod's connections.
-func (b *bench) reuse(s podSays) error {
+// reuse makes a clean request to the same Pod, and compares the Pod's connections.
+func (b *bench) reuse(a vectors.PodAnswer, host string) error {
 	first, _, _ := b.take()
-	c := b.dial()
-	defer b.hangUp(c)
-	b.send(c, []string{"GET /clean HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"})
-	res, err := http.ReadResponse(bufio.NewReader(c), nil)
+	first = slices.DeleteFunc(first, func(q got) bool { return q.pod != host })
+	c := b.dialTo("http")
+	defer func() { _ = c.Close() }()
+	b.send(c, []string{"GET /clean HTTP/1.1\r\nHost: " + host + "\r\nConnection: close\r\n\r\n"})
+	res, body, err := readAnswer(bufio.NewReader(c), "GET")
 	if err != nil {
 		return fmt.Errorf("the clean request: %w", err)
 	}
-	if body, err := io.ReadAll(res.Body); string(body) != ownAnswer("a", "/clean") || err != nil {
-		return fmt.Errorf("the clean request got %d %q, error %s", res.StatusCode, body, cause(err))
+	if body != ownAnswer(host, "/clean") {
+		return fmt.Errorf("the clean request got %d %q", res.StatusCode, body)
 	}
-	second, _, problems := b.take()
-	if len(problems) > 0 || len(second) != 1 {
-		return fmt.Errorf("the Pod got %v, %v", second, problems)
+	second, extra, problems := b.take()
+	switch {
+	case len(problems) > 0 || len(second) != 1 || extra != 0 || len(first) != 1:
+		return fmt.Errorf("the Pod got %v, %v and %d more bytes; %v", first, second, extra, problems)
+	case first[0].Line != a.Method+" /s HTTP/1.1":
+		return fmt.Errorf("the Pod got %v", first)
 	}
-	all := append(first, second...)
-	if all[0].line != "GET /s HTTP/1.1" && all[0].line != "HEAD /s HTTP/1.1" {
-		return fmt.Errorf("the Pod got %v", all)
-	}
-	if reused := all[1].conn == all[0].conn; reused != s.reused {
-		return fmt.Errorf("reused is %v, want %v: %v", reused, s.reused, all)
+	if reused := second[0].conn == first[0].conn; reused != a.Reused {
+		return fmt.Errorf("the Pod's connection is reused: %v, want %v", reused, a.Reused)
 	}
 	return nil
 }
 
 // TestUnsolicitedAnswer: what a Pod sends on an idle connection must not become the answer to somebody's request.
 func TestUnsolicitedAnswer(t *testing.T) {
-	r := &record{}
-	sent := make(chan struct{})
-	pod := r.pod(t, "a", func(c net.Conn, q got) bool {
-		if !plainAnswer(c, q) {
-			return false
-		}
-		if _, target := words(q.line); target == "/first" {
-			// The answer has left for the client before this is written: it comes on an idle connection.
-			<-sent
-			_, err := io.WriteString(c, okHead+"Content-Length: 4\r\n\r\nevil")
-			sent <- struct{}{}
-			return err == nil
-		}
-		return true
-	})
-	b := newBench(t, proxy.Options{}, r, place{"a", "/", pod})
-	c := b.dial()
-	defer b.hangUp(c)
-	br := bufio.NewReader(c)
-	for _, target := range []string{"/first", "/second", "/third"} {
-		b.send(c, []string{"GET " + target + " HTTP/1.1\r\nHost: a\r\n\r\n"})
-		res, err := http.ReadResponse(br, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if body, err := io.ReadAll(res.Body); string(body) != ownAnswer("a", target) || err != nil {
-			t.Fatalf("%s got %d %q, %v", target, res.StatusCode, body, err)
-		}
-		if target == "/first" {
-			sent <- struct{}{}
-			<-sent
-		}
+	for name, evil := range map[string]string{
+		"an answer": okHead + "Content-Length: 4\r\n\r\nevil", "half an answer": okHead, "a byte": "\n", "the end": "",
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := &record{}
+			sent := make(chan struct{})
+			pod := r.pod(t, "a", func(c net.Conn, q got) bool {
+				if !plainAnswer(c, q) {
+					return false
+				}
+				if q.Target() == "/first" {
+					// The answer has left for the client before this is written: it comes on an idle connection.
+					<-sent
+					_, err := io.WriteString(c, evil)
+					if evil == "" {
+						err = c.Close()
+					}
+					sent <- struct{}{}
+					return err == nil && evil != ""
+				}
+				return true
+			})
+			b := newBench(t, proxy.Options{}, r, place{host: "a", path: "/", pod: pod})
+			c := b.dial()
+			defer func() { _ = c.Close() }()
+			br := bufio.NewReader(c)
+			for _, target := range []string{"/first", "/second", "/third"} {
+				b.send(c, []string{"POST " + target + " HTTP/1.1\r\nHost: a\r\n\r\n"})
+				res, body, err := readAnswer(br, "POST")
+				if err != nil {
+					t.Fatal(err)
+				}
+				if body != ownAnswer("a", target) {
+					t.Fatalf("%s got %d %q", target, res.StatusCode, body)
+				}
+				if target == "/first" {
+					sent <- struct{}{}
+					<-sent
+				}
+			}
+			if n := connections(r); n != 2 {
+				t.Errorf("%d connections to the Pod, want 2", n)
+			}
+		})
 	}
 }
