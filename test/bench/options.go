@@ -131,6 +131,9 @@ func (o *options) check(rest []string) error {
 	return err
 }
 
+// maxCores is how many a unix.CPUSet can hold.
+const maxCores = 1024
+
 // resolve chooses the cores that no flag chose.
 func (c *cores) resolve() error {
 	var may unix.CPUSet
@@ -138,7 +141,7 @@ func (c *cores) resolve() error {
 		return fmt.Errorf("sched_getaffinity: %w", err)
 	}
 	var list []int
-	for i := range 8 * len(may) * 8 {
+	for i := range maxCores {
 		if may.IsSet(i) {
 			list = append(list, i)
 		}

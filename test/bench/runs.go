@@ -90,7 +90,15 @@ func (s *stand) setRate(ctx context.Context, w workload, results *report.Results
 		}
 		most = sample.PerSecond()
 	}
+	return s.setRateFrom(w, reference.Name, most)
+}
+
+// setRateFrom sets the rate of a workload to a share of the most that a proxy did.
+func (s *stand) setRateFrom(w workload, proxy string, most float64) error {
+	if most == 0 {
+		return fmt.Errorf("%s did nothing at %s, of which %s offers a part", proxy, w.rateOf, w.name)
+	}
 	s.rates[w.name] = share * most
-	fmt.Fprintf(s.o.progress, "bench: %s offers %.0f requests/s: %.0f%% of %s's %.0f\n", w.name, share*most, 100*share, reference.Name, most)
+	fmt.Fprintf(s.o.progress, "bench: %s offers %.0f requests/s: %.0f%% of %s's %.0f\n", w.name, share*most, 100*share, proxy, most)
 	return nil
 }

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -123,8 +122,6 @@ func (s *stand) build(ctx context.Context, name, folder string) error {
 
 // startLoops starts the load's loop and the backends', which is the same one where they share a core, and two backends.
 func (s *stand) startLoops() error {
-	// A loop keeps its thread busy in the scheduler's eyes; the rest of this process needs some of its own.
-	runtime.GOMAXPROCS(4)
 	var err error
 	if s.loop, err = loop.Start(s.cores.load); err != nil {
 		return err

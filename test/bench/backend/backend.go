@@ -92,7 +92,7 @@ type listener struct {
 }
 
 // Ready accepts what has come.
-func (l *listener) Ready() {
+func (l *listener) Ready(loop.Edge) {
 	for {
 		// What fails here is that of a client that is gone, or of descriptors that ran out: the proxy will tell.
 		fd, err := loop.Accept(l.fd)

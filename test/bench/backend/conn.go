@@ -24,7 +24,7 @@ type conn struct {
 }
 
 // Ready writes what waits, and then reads until there is no more.
-func (c *conn) Ready() {
+func (c *conn) Ready(e loop.Edge) {
 	if len(c.out) > 0 && !c.flush() {
 		return
 	}
@@ -38,8 +38,8 @@ func (c *conn) Ready() {
 			return
 		}
 		c.take(c.s.scratch[:n])
-		if n < len(c.s.scratch) && len(c.out) == 0 {
-			return // a short read has emptied the socket: what comes next is a new edge
+		if n < len(c.s.scratch) && len(c.out) == 0 && !e.Ended() {
+			return
 		}
 	}
 }

@@ -49,7 +49,7 @@ func (c *conn) connect() {
 }
 
 // Ready goes on with whatever the connection does.
-func (c *conn) Ready() {
+func (c *conn) Ready(e loop.Edge) {
 	if c.connecting && !c.established() {
 		return
 	}
@@ -65,8 +65,8 @@ func (c *conn) Ready() {
 			c.ended(err)
 			return
 		}
-		if !c.take(c.g.scratch[:n]) || n < len(c.g.scratch) && !c.ending {
-			return // a short read has emptied the socket: what comes next is a new edge
+		if !c.take(c.g.scratch[:n]) || n < len(c.g.scratch) && !e.Ended() {
+			return
 		}
 	}
 }
@@ -230,7 +230,7 @@ func (c *conn) ended(err error) {
 	c.close()
 	switch {
 	case c.g.phase == draining:
-	case c.g.phase == holding:
+	case c.g.keep:
 		c.g.fail(&c.g.result.Errors.Closed, errors.New("an idle connection was closed"))
 	case c.g.plan.Fresh:
 		c.onward()

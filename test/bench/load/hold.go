@@ -14,6 +14,7 @@ import (
 // have lived; these are the Answers. A connection that the proxy closed is an error. Rate and Warmup have no meaning here.
 func Hold(ctx context.Context, l *loop.Loop, plan Plan) (*Result, error) {
 	g := newGenerator(ctx, l, plan)
+	g.keep = true
 	err := l.Do(func() error {
 		defer g.stop()
 		if err := g.open(); err != nil {

@@ -35,6 +35,8 @@ type Plan struct {
 	Fresh bool
 	// Warmup goes before Duration, and is not counted.
 	Warmup, Duration time.Duration
+	// Patience is how long answers may take after the duration has ended; 0 is 3 seconds.
+	Patience time.Duration
 	// Begin and End are called when what is counted begins and ends, while the load goes on.
 	Begin, End func() error
 }
@@ -63,7 +65,7 @@ type Errors struct {
 	Status  uint64 `json:"status,omitempty"`  // another status than expected
 	Length  uint64 `json:"length,omitempty"`  // another length than expected, or no valid framing
 	Mixed   uint64 `json:"mixed,omitempty"`   // the answer of another request
-	Late    uint64 `json:"late,omitempty"`    // no answer within patience after the end, without a rate
+	Late    uint64 `json:"late,omitempty"`    // no answer within the patience after the end, without a rate
 	// First describes the first one.
 	First string `json:"first,omitempty"`
 }
@@ -81,7 +83,7 @@ func (e Errors) Add(f Errors) Errors {
 	}
 }
 
-// patience is how long answers may take after the duration has ended.
+// patience is what a Plan has that says none.
 const patience = 3 * time.Second
 
 // maxErrors ends a load that makes no sense.
@@ -98,7 +100,7 @@ type phase int
 const (
 	opening  phase = iota // connections are made, and what opens their dialogue is said
 	warming               // requests are sent and not counted
-	holding               // nothing is sent, and no connection ends
+	holding               // nothing is sent
 	counting              // requests are sent and counted
 	draining              // answers are waited for
 )
@@ -113,6 +115,7 @@ type generator struct {
 	conns   []*conn
 	phase   phase
 	follow  bool // an answer is followed by the next request
+	keep    bool // a connection that ends is an error, even where nothing is due
 	opened  int  // connections that are ready for the first request
 	busy    int  // requests that are due and not answered
 	id      uint32
@@ -222,7 +225,7 @@ func (g *generator) watched(p phase) error {
 // drain waits for the answers that are still due.
 func (g *generator) drain() error {
 	g.phase = draining
-	end := g.clock.now() + patience
+	end := g.clock.now() + cmp.Or(g.plan.Patience, patience)
 	for g.busy > 0 && g.clock.now() < end {
 		if err := g.turnOver(10 * time.Millisecond); err != nil {
 			return err

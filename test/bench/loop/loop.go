@@ -18,9 +18,17 @@ import (
 type Source interface {
 	// Ready is called on the loop's thread when the descriptor may have become readable or writable. It is a hint: the
 	// descriptor of a closed source may have been given to this one within the same batch. What counts is what a read or a
-	// write says. Edges are told once, so Ready goes on until the kernel has no more.
-	Ready()
+	// write says. Edges are told once, so Ready goes on until the kernel has no more: a read that returns less than was asked
+	// for says so, unless the peer has ended, which then is the same edge.
+	Ready(e Edge)
 }
+
+// Edge is what has become of a descriptor.
+type Edge uint32
+
+// Ended reports whether the peer has ended the connection, or its sending side: what it sent before is still to be read, and then
+// the end.
+func (e Edge) Ended() bool { return e&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 }
 
 // A Loop watches descriptors and calls their sources. Do may be called by anyone, the other methods only by what it runs: by
 // sources and by functions given to Do.
@@ -46,24 +54,30 @@ const batch = 256
 // errStopped is what Do returns when the loop has ended.
 var errStopped = errors.New("the event loop has ended")
 
-// Start starts a loop on a core. Its thread never lets go of its right to run Go code: GOMAXPROCS has to leave others some.
+// Start starts a loop on a core. Its thread does not let go of its right to run Go code while it waits, so that there is one
+// more of these, GOMAXPROCS, until Close.
 func Start(core int) (*Loop, error) {
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("epoll_create1: %w", err)
 	}
 	l := &Loop{epoll: fd, events: make([]unix.EpollEvent, batch), tasks: make(chan task), stop: make(chan struct{}), done: make(chan struct{})}
+	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
 	go func() {
 		defer close(l.done)
 		l.err = l.run(core)
 	}()
-	return l, l.Do(func() error { return nil })
+	if err := l.Do(func() error { return nil }); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
 }
 
 // Close ends the loop and returns why it had ended before, nil where it had not. What it watches stays open: it is its owners'.
 func (l *Loop) Close() error {
 	close(l.stop)
 	<-l.done
+	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) - 1)
 	return errors.Join(l.err, unix.Close(l.epoll))
 }
 
@@ -140,7 +154,7 @@ func (l *Loop) Turn(limit time.Duration) error {
 	for i := range n {
 		// A source that an earlier event of this batch removed is nil.
 		if s := l.sources[l.events[i].Fd]; s != nil {
-			s.Ready()
+			s.Ready(Edge(l.events[i].Events))
 		}
 	}
 	return nil

@@ -59,6 +59,3 @@ func (h *Histogram) Quantile(q float64) time.Duration {
 	}
 	return h.most
 }
-
-// Reset forgets everything.
-func (h *Histogram) Reset() { *h = Histogram{} }

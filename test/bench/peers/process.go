@@ -119,16 +119,6 @@ func (r *Process) listening(ctx context.Context, at netip.AddrPort) error {
 // PID is that of the first process; workers descend from it.
 func (r *Process) PID() int { return r.cmd.Process.Pid }
 
-// Exited reports whether the process has ended by itself.
-func (r *Process) Exited() bool {
-	select {
-	case <-r.exited:
-		return true
-	default:
-		return false
-	}
-}
-
 // Said returns the end of what the process wrote to standard output and error.
 func (r *Process) Said() string {
 	f, err := os.Open(r.said)
@@ -144,11 +134,14 @@ func (r *Process) Said() string {
 }
 
 // Stop ends the process and what descends from it, and waits for the end.
-func (r *Process) Stop() {
+func (r *Process) Stop() { r.stop(8 * time.Second) }
+
+// stop asks the process to end, and after a grace makes it.
+func (r *Process) stop(grace time.Duration) {
 	_ = r.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-r.exited:
-	case <-time.After(8 * time.Second):
+	case <-time.After(grace):
 		_ = syscall.Kill(-r.PID(), syscall.SIGKILL) // its whole group
 		<-r.exited
 	}

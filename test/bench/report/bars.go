@@ -89,7 +89,7 @@ func (r *Results) idleBar() Bar {
 	return b
 }
 
-// errorBar counts all of our failures, and log lines that were not written.
+// errorBar counts all of our failures.
 func (r *Results) errorBar() Bar {
 	b := Bar{Name: "errors of podlane in all runs", Missing: "no runs of podlane"}
 	for _, s := range r.Samples {
