@@ -1,8 +1,6 @@
 package proxy
 
 import (
-	"errors"
-	"io"
 	"net"
 	"net/netip"
 	"sync/atomic"
@@ -15,32 +13,25 @@ import (
 	"podlane.dev/podlane/proxy/http1"
 )
 
-// conn is one client connection and the goroutine that serves it.
+// conn is one client connection. With HTTP/1.1 it is the call that carries one exchange after the other; with HTTP/2 the calls are its
+// streams.
 type conn struct {
-	e      *Engine
-	nc     net.Conn // the socket, or the TLS connection over it
-	tcp    net.Conn // the socket
-	fd     int      // of the socket, for poll; -1 where there is none
-	srv    *http1.Server
-	client exchange.Client
-	index  int // in the sweeper's set
+	call
+	nc       net.Conn // the socket, or the TLS connection over it
+	tcp      net.Conn // the socket
+	h1       *http1.Server
+	client   exchange.Client
+	index    int // in the sweeper's set
+	served   int
+	admitted bool   // counted by its address
+	protocol string // that ALPN chose
 
-	main, upload watch
-	since        atomic.Int64 // when the present request began, in ms of the sweeper's clock
-	pod          atomic.Pointer[podConn]
-	aborted      atomic.Bool // set before pod is closed: no other attempt may follow
-	uploaded     chan error  // result of the upload goroutine
-	uploading    bool
-	bodyRead     atomic.Bool // the upload has pulled the whole request body
-	body         limitedBody // wraps request bodies of unknown length
-	onPodTook    func()      // podTook, made once
-	served       int
-	admitted     bool    // counted by its address
-	session      session // of the present request
+	h2 atomic.Pointer[streams] // set where HTTP/2 is spoken
 }
 
 func (e *Engine) newConn(nc net.Conn) *conn {
-	c := &conn{e: e, tcp: nc, fd: -1}
+	c := &conn{call: call{e: e, fd: -1}, tcp: nc}
+	c.wire = c
 	if sc, ok := nc.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
 			_ = raw.Control(func(fd uintptr) { c.fd = int(fd) })
@@ -60,20 +51,9 @@ func (e *Engine) newConn(nc net.Conn) *conn {
 // use makes nc the connection that the codec reads and writes.
 func (c *conn) use(nc net.Conn) {
 	c.nc = nc
-	c.srv = http1.NewServer(nc, c.e.limits, &c.e.clock)
-	c.srv.OnProgress(c.clientTook)
-}
-
-// clientTook says that the client has taken a part of what is being written to it.
-func (c *conn) clientTook() { c.main.extend(c.e.sweeper.now.Load(), c.e.timeouts.Stall) }
-
-// podTook says so of the Pod, for whichever goroutine writes to it.
-func (c *conn) podTook() {
-	w := &c.main
-	if c.uploading {
-		w = &c.upload
-	}
-	w.extend(c.e.sweeper.now.Load(), c.e.timeouts.Stall)
+	c.h1 = http1.NewServer(nc, c.e.limits, &c.e.clock)
+	c.h1.OnProgress(c.clientTook)
+	c.srv = c.h1
 }
 
 func addrPort(a net.Addr) netip.AddrPort {
@@ -84,27 +64,34 @@ func addrPort(a net.Addr) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// enter says what the connection's own goroutine waits for next, and returns what the sweeper found about the wait before.
-func (c *conn) enter(p phase, limit time.Duration) mark {
-	return c.main.enter(p, c.e.sweeper.now.Load(), limit)
-}
-
 // serve reads and answers requests until the connection ends.
 func (c *conn) serve() {
 	wait, limit := firstByte, c.e.timeouts.FirstByte
 	for {
 		c.enter(wait, limit)
-		err := c.srv.Await()
+		err := c.h1.Await()
 		if c.enter(reading, c.e.timeouts.Header) != unmarked || err != nil {
 			return
+		}
+		if wait == firstByte && c.e.opts.H2C && c.tcp == c.nc {
+			switch is, err := c.h1.Starts(preface); {
+			case err != nil:
+				return
+			case is:
+				c.serveStreams()
+				return
+			}
 		}
 		if !c.exchange() {
 			return
 		}
-		c.srv.Next()
+		c.h1.Next()
 		wait, limit = idle, c.idleLimit()
 	}
 }
+
+// preface is how HTTP/2 begins, up to where no request of HTTP/1.1 can follow it.
+const preface = "PRI * HTTP/2.0\r\n"
 
 func (c *conn) idleLimit() time.Duration {
 	if c.e.gate.full() {
@@ -121,35 +108,19 @@ func (c *conn) exchange() bool {
 	e := c.e
 	e.active.Add(1)
 	defer e.active.Add(-1)
-	c.since.Store(e.sweeper.now.Load())
 	c.served++
-	x := exchange.New()
-	x.Timing.Start = time.Now()
-	x.Client = c.client
-	s := &c.session
-	*s = session{c: c, e: e, x: x}
-	err := c.srv.ReadRequest(x)
+	s := c.start(&c.client)
+	s.last = c.served >= e.opts.MaxRequests
+	x := s.x
+	err := c.h1.ReadRequest(x)
 	if m := c.enter(working, 0); m != unmarked || err != nil {
-		again := c.unreadable(s, m, err)
+		s.unreadable(m, err)
 		x.Release()
-		return again
+		return false
 	}
 	again := s.run()
 	x.Release()
 	return again
-}
-
-// unreadable ends a connection whose request could not be read: with an answer where the client is owed one.
-func (c *conn) unreadable(s *session, m mark, err error) bool {
-	var reject *exchange.Reject
-	switch {
-	case m == expired:
-		s.refuse(408, exchange.ClientTimeout, "request not complete in time")
-	case errors.As(err, &reject):
-		s.refuse(reject.Status, exchange.BadRequest, reject.Detail)
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-	}
-	return false
 }
 
 // newGrace is how long a new connection may be silent while the engine drains: its request may be under way.
@@ -158,6 +129,9 @@ const newGrace = time.Second
 // closeIfIdle ends a connection that waits for a request of which nothing has come, and reports whether it did. One that is new is
 // given a moment.
 func (c *conn) closeIfIdle() bool {
+	if h2 := c.h2.Load(); h2 != nil {
+		return h2.closeIfIdle()
+	}
 	w := c.main.word.Load()
 	switch p := phaseOf(w); {
 	case markOf(w) != unmarked, p != idle && p != firstByte:
@@ -167,7 +141,7 @@ func (c *conn) closeIfIdle() bool {
 	case c.readable():
 		return false
 	}
-	c.main.interrupt(w, expired, c)
+	c.main.interrupt(w, expired, &c.call)
 	return true
 }
 
@@ -183,16 +157,20 @@ func (c *conn) readable() bool {
 
 // abort ends whatever the connection does.
 func (c *conn) abort() {
-	c.aborted.Store(true)
-	_ = c.tcp.Close()
-	if p := c.pod.Load(); p != nil {
-		_ = p.Close()
+	if h2 := c.h2.Load(); h2 != nil {
+		h2.abort()
 	}
+	c.call.abort()
 }
+
+func (c *conn) interruptRead()  { _ = c.nc.SetReadDeadline(past) }
+func (c *conn) interruptWrite() { _ = c.nc.SetWriteDeadline(past) }
+func (c *conn) resumeRead()     { _ = c.nc.SetReadDeadline(time.Time{}) }
+func (c *conn) cut()            { _ = c.tcp.Close() }
 
 // end closes the connection after its goroutine has finished.
 func (c *conn) end() {
-	c.srv.Close()
+	c.h1.Close()
 	c.e.sweeper.remove(c)
 	_ = c.nc.Close()
 }

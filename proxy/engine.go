@@ -16,6 +16,7 @@ import (
 
 	"podlane.dev/podlane/proxy/filters"
 	"podlane.dev/podlane/proxy/http1"
+	"podlane.dev/podlane/proxy/http2"
 	"podlane.dev/podlane/proxy/observe"
 	"podlane.dev/podlane/proxy/upstream"
 	"podlane.dev/podlane/router"
@@ -78,6 +79,10 @@ type Options struct {
 	// AllowHalfClose delivers the answer to a client that has closed its sending side before the Pod answered, instead of
 	// taking it for gone.
 	AllowHalfClose bool
+	// HTTP2 are the limits of HTTP/2 connections; those that Limits and Timeouts have too are taken from there.
+	HTTP2 http2.Options
+	// H2C accepts HTTP/2 on plain connections from clients that know of it beforehand (RFC 9113 section 3.3).
+	H2C bool
 	// Policies are the annotation families in their order of execution.
 	Policies []filters.Policy
 	// Upstream are the settings of pools and endpoints.

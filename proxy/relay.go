@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"podlane.dev/podlane/proxy/exchange"
-	"podlane.dev/podlane/proxy/http1"
 )
 
 // deliver passes the Pod's answer, whose head was read, on to the client.
@@ -63,13 +62,13 @@ var errEarly = errors.New("answered before the request was complete")
 // reports whether the response was passed on to its end.
 func (s *session) relay(pod *podConn) bool {
 	x, c, srv := s.x, s.c, s.c.srv
-	persistence := http1.KeepOpen
+	persistence := exchange.KeepOpen
 	s.close = s.close || s.e.draining.Load() || s.e.gate.crowded.Load() || s.e.memory.now() != calm
 	if s.close || x.Request.Body != nil && !srv.BodyDone() && !c.uploading {
-		persistence = http1.CloseAfter
+		persistence = exchange.CloseAfter
 	}
 	c.enter(writingClient, s.e.timeouts.Stall)
-	if srv.StartResponse(x, persistence) == http1.CloseAfter {
+	if srv.StartResponse(x, persistence) == exchange.CloseAfter {
 		s.close = true
 	}
 	err := s.relayBody(pod)
@@ -137,6 +136,9 @@ func (e podError) Unwrap() error { return e.error }
 func (s *session) interrupted(m mark, err error) {
 	s.broken = true
 	x := s.x
+	if s.c.aborted.Load() {
+		err = clientError{err}
+	}
 	if _, ok := errors.AsType[podError](err); ok {
 		x.Response.Why = exchange.UpstreamTruncated
 		if !s.c.srv.Begun() {
@@ -148,14 +150,14 @@ func (s *session) interrupted(m mark, err error) {
 			s.relay(nil)
 			return
 		}
-		s.c.reset()
+		s.c.wire.reset()
 		return
 	}
 	x.Response.Why = exchange.ClientGone
 	if m == expired {
 		x.Response.Why = exchange.ClientTimeout
 	}
-	s.c.reset()
+	s.c.wire.reset()
 }
 
 // begin and end count a request against its route.

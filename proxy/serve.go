@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"podlane.dev/podlane/proxy/exchange"
+	"podlane.dev/podlane/proxy/socket"
 )
 
 // Listener is a socket that the engine serves.
@@ -185,6 +186,10 @@ func (e *Engine) serveConn(c *conn, l *Listener) {
 	if l.Handshake != nil && !c.handshake(l) {
 		return
 	}
+	if c.protocol == "h2" {
+		c.serveStreams()
+		return
+	}
 	c.serve()
 }
 
@@ -198,13 +203,18 @@ func (e *Engine) panicked(v any) {
 // handshake turns c into an encrypted connection.
 func (c *conn) handshake(l *Listener) bool {
 	c.enter(firstByte, 0)
-	tc, err := l.Handshake(c.nc)
+	under := socket.New(c.tcp)
+	carrier := c.tcp
+	if under != nil {
+		carrier = under
+	}
+	tc, err := l.Handshake(carrier)
 	if err != nil || c.enter(working, 0) != unmarked {
 		return false
 	}
 	state := tc.ConnectionState()
 	c.client.TLS, c.client.TLSVersion, c.client.ServerName = true, state.Version, state.ServerName
-	c.client.Proto = "https"
-	c.use(tc)
+	c.client.Proto, c.protocol = "https", state.NegotiatedProtocol
+	c.use(socket.NewTLS(tc, under))
 	return true
 }

@@ -1,16 +1,19 @@
 package proxy
 
 import (
+	"errors"
+
 	"podlane.dev/podlane/proxy/exchange"
-	"podlane.dev/podlane/proxy/http1"
 )
 
 // session takes one request from its validation to the end of its answer. It belongs to the connection's goroutine.
 type session struct {
-	c     *conn
+	c     *call
 	e     *Engine
 	x     *exchange.Exchange
 	chain *chain
+	// last says that the connection has served as many requests as it may with this one.
+	last bool
 	// close says that the connection ends after this exchange.
 	close bool
 	// broken says that it ends at once, without ceremony.
@@ -29,7 +32,7 @@ func (s *session) run() bool {
 		return false
 	}
 	// After an attempt to switch protocols nobody knows whose bytes come next, whatever the Pod answers.
-	s.close = x.Request.Close || len(x.Request.Upgrade) > 0 || s.c.served >= s.e.opts.MaxRequests
+	s.close = x.Request.Close || len(x.Request.Upgrade) > 0 || s.last
 	s.identify()
 	if s.e.memory.now() == refusing {
 		s.overload()
@@ -47,6 +50,17 @@ func (s *session) run() bool {
 	s.chain.begin()
 	s.respond()
 	return s.finish()
+}
+
+// unreadable ends an exchange whose request could not be read: with an answer where the client is owed one.
+func (s *session) unreadable(m mark, err error) {
+	var reject *exchange.Reject
+	switch {
+	case m == expired:
+		s.refuse(408, exchange.ClientTimeout, "request not complete in time")
+	case errors.As(err, &reject):
+		s.refuse(reject.Status, exchange.BadRequest, reject.Detail)
+	}
 }
 
 // answerServer answers OPTIONS *, which asks about the proxy and not about a resource (RFC 9110 section 9.3.7).
@@ -117,17 +131,17 @@ func (s *session) refuse(status int, why exchange.Why, detail string) {
 	s.close = true
 	srv := s.c.srv
 	s.c.enter(writingClient, s.e.timeouts.Stall)
-	srv.StartResponse(x, http1.CloseAfter)
+	srv.StartResponse(x, exchange.CloseAfter)
 	if !srv.Bodyless() {
 		_ = srv.Write([]byte(detail + "\n"))
 	}
-	err := srv.Flush()
+	err := srv.Finish(x)
 	if s.c.enter(working, 0) != unmarked || err != nil {
 		s.broken = true
 	}
 	s.record()
 	if !s.broken {
-		s.c.lingerBriefly()
+		s.c.wire.lingerBriefly()
 	}
 }
 
@@ -142,7 +156,7 @@ func (s *session) finish() bool {
 	case s.broken:
 		return false
 	case s.x.Request.Body != nil && !s.c.srv.BodyDone():
-		s.c.linger()
+		s.c.wire.linger()
 		return false
 	}
 	return !s.close

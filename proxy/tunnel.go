@@ -7,7 +7,6 @@ import (
 	"sync"
 
 	"podlane.dev/podlane/proxy/exchange"
-	"podlane.dev/podlane/proxy/http1"
 )
 
 // tunnel joins the two connections after a Pod has accepted an upgrade: bytes pass both ways until one side ends, and the other side is
@@ -24,7 +23,7 @@ func (s *session) tunnel(pod *podConn) {
 	x.Response.RemoveHopByHop()
 	s.chain.filters.FilterResponse(x)
 	c.enter(writingClient, s.e.timeouts.Stall)
-	c.srv.StartResponse(x, http1.KeepOpen)
+	c.srv.StartResponse(x, exchange.KeepOpen)
 	err := c.srv.Flush()
 	if m := c.enter(tunneling, s.e.timeouts.Tunnel); err != nil || m != unmarked {
 		s.lose(pod, failClient)
@@ -38,26 +37,32 @@ func (s *session) tunnel(pod *podConn) {
 	s.lose(pod, failClient)
 }
 
+// tunnelEnd is one of the two ends of a tunnel. One goroutine pulls, another writes; any may close it.
+type tunnelEnd interface {
+	// Pull returns the next bytes, valid until the next call, or io.EOF after the last.
+	Pull() ([]byte, error)
+	Write(p []byte) (int, error)
+	// CloseWrite says that nothing more will be written.
+	CloseWrite() error
+	Close() error
+}
+
 // pump copies both ways. One goroutine more runs while it does.
 func (s *session) pump(pod *podConn) {
+	client, server := s.c.wire.tunnel(), pod.tunnel()
 	var both sync.WaitGroup
-	both.Go(func() {
-		s.x.BytesIn = s.copyTunnel(pod.Conn.Conn, s.c.nc, s.c.srv)
-	})
-	s.x.BytesOut = s.copyTunnel(s.c.nc, pod.Conn.Conn, pod.codec)
+	both.Go(func() { s.x.BytesIn = s.copyTunnel(server, client) })
+	s.x.BytesOut = s.copyTunnel(client, server)
 	both.Wait()
 }
 
-// puller is the reading side of a tunnel's end.
-type puller interface{ Pull() ([]byte, error) }
-
-// copyTunnel copies what from pulls from src to dst until src ends, then ends dst's direction; when dst fails, src is closed so that the
-// other direction ends too. Every byte puts off the tunnel's deadline.
-func (s *session) copyTunnel(dst, src net.Conn, from puller) (n int64) {
+// copyTunnel copies from src to dst until src ends, then ends dst's direction; when either fails, both are closed, so that the other
+// direction ends too. Every byte puts off the tunnel's deadline.
+func (s *session) copyTunnel(dst, src tunnelEnd) (n int64) {
 	for {
-		p, err := from.Pull()
+		p, err := src.Pull()
 		if err != nil {
-			if errors.Is(err, io.EOF) && endWriting(dst) == nil {
+			if errors.Is(err, io.EOF) && dst.CloseWrite() == nil {
 				return n
 			}
 			break
@@ -76,9 +81,23 @@ func (s *session) copyTunnel(dst, src net.Conn, from puller) (n int64) {
 	return n
 }
 
-func endWriting(c net.Conn) error {
-	if w, ok := c.(interface{ CloseWrite() error }); ok {
+// socketEnd is the end of a tunnel on an HTTP/1.1 connection: what the codec has read ahead comes first.
+type socketEnd struct {
+	net.Conn
+	codec interface{ Pull() ([]byte, error) }
+}
+
+// Pull reads through the codec.
+func (e socketEnd) Pull() ([]byte, error) { return e.codec.Pull() }
+
+// CloseWrite ends our side, or all of a connection whose sides cannot end one by one.
+func (e socketEnd) CloseWrite() error {
+	if w, ok := e.Conn.(interface{ CloseWrite() error }); ok {
 		return w.CloseWrite()
 	}
-	return c.Close()
+	return e.Close()
 }
+
+func (c *conn) tunnel() tunnelEnd { return socketEnd{c.nc, c.h1} }
+
+func (p *podConn) tunnel() tunnelEnd { return socketEnd{p.Conn.Conn, p.codec} }

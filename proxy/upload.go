@@ -3,7 +3,6 @@ package proxy
 import (
 	"errors"
 	"io"
-	"time"
 
 	"podlane.dev/podlane/proxy/exchange"
 	"podlane.dev/podlane/proxy/http1"
@@ -136,7 +135,7 @@ func copyBody(codec *http1.Client, body exchange.Body) error {
 
 // stream is the upload goroutine: it pulls the body from the client and writes it to the Pod, until the end, a fault on either side,
 // or an interrupt. It touches nothing of the exchange but the body and the Pod's writing half.
-func (c *conn) stream(body exchange.Body, codec *http1.Client) {
+func (c *call) stream(body exchange.Body, codec *http1.Client) {
 	err := c.streamBody(body, codec)
 	c.upload.enter(working, c.e.sweeper.now.Load(), 0)
 	c.uploaded <- err
@@ -148,7 +147,7 @@ func (c *conn) stream(body exchange.Body, codec *http1.Client) {
 	}
 }
 
-func (c *conn) streamBody(body exchange.Body, codec *http1.Client) error {
+func (c *call) streamBody(body exchange.Body, codec *http1.Client) error {
 	for {
 		c.upload.enter(reading, c.e.sweeper.now.Load(), c.e.timeouts.Body)
 		p, err := body.Next()
@@ -182,12 +181,12 @@ func (s *session) stopUpload() {
 	select {
 	case <-c.uploaded: //nolint:errcheck // the answer counts, not how its request ended
 	default:
-		_ = c.nc.SetReadDeadline(past)
+		c.wire.interruptRead()
 		if p := c.pod.Load(); p != nil {
 			_ = p.Conn.SetWriteDeadline(past)
 		}
 		<-c.uploaded //nolint:errcheck // as above
-		_ = c.nc.SetReadDeadline(time.Time{})
+		c.wire.resumeRead()
 	}
 	c.uploading = false
 }

@@ -102,7 +102,7 @@ type sweeper struct {
 
 // suspect is a connection whose client may have gone away, and the word under which it was asked.
 type suspect struct {
-	c    *conn
+	c    *call
 	word uint64
 }
 
@@ -165,15 +165,18 @@ func (s *sweeper) sweep() {
 	s.polled, s.asked = s.polled[:0], s.asked[:0]
 	resting := int64(0)
 	s.each(func(c *conn) {
-		c.main.expire(now, c)
-		c.upload.expire(now, c)
+		if h2 := c.h2.Load(); h2 != nil {
+			h2.sweep(now)
+			return
+		}
+		c.expire(now)
 		w := c.main.word.Load()
 		if phaseOf(w) == idle {
 			resting++
 		}
 		if p := phaseOf(w); (p == awaiting || p == uploading) && markOf(w) == unmarked && c.fd >= 0 && now-c.since.Load() >= goneAfter.Milliseconds() {
 			s.polled = append(s.polled, unix.PollFd{Fd: int32(c.fd), Events: c.goneEvents(p)})
-			s.asked = append(s.asked, suspect{c, w})
+			s.asked = append(s.asked, suspect{&c.call, w})
 		}
 	})
 	s.idle.Store(resting)
@@ -194,14 +197,14 @@ func (s *sweeper) sweep() {
 
 // goneEvents are the events by which c's client is gone, beside a reset, which poll always tells. The end of its sending side is one, unless
 // that is allowed, or body is still missing: then whoever reads it will tell.
-func (c *conn) goneEvents(p phase) int16 {
+func (c *call) goneEvents(p phase) int16 {
 	if c.e.opts.AllowHalfClose || p == uploading && !c.bodyRead.Load() {
 		return 0
 	}
 	return unix.POLLRDHUP
 }
 
-func (w *watch) expire(now int64, c *conn) {
+func (w *watch) expire(now int64, c *call) {
 	word := w.word.Load()
 	if p := phaseOf(word); p != working && markOf(word) == unmarked && now > deadlineOf(word) {
 		w.interrupt(word, expired, c)
@@ -209,7 +212,7 @@ func (w *watch) expire(now int64, c *conn) {
 }
 
 // interrupt marks the word and wakes the goroutine that waits under it.
-func (w *watch) interrupt(word uint64, m mark, c *conn) {
+func (w *watch) interrupt(word uint64, m mark, c *call) {
 	p := phaseOf(word)
 	pod := c.pod.Load()
 	if !w.word.CompareAndSwap(word, word|uint64(m)<<phaseBits) {
@@ -217,15 +220,16 @@ func (w *watch) interrupt(word uint64, m mark, c *conn) {
 	}
 	switch p {
 	case firstByte, idle, reading:
-		_ = c.nc.SetReadDeadline(past)
+		c.wire.interruptRead()
 	case writingClient:
-		_ = c.nc.SetWriteDeadline(past)
+		c.wire.interruptWrite()
 	case awaiting, uploading, receiving:
 		interruptPod(pod, net.Conn.SetReadDeadline)
 	case writingPod:
 		interruptPod(pod, net.Conn.SetWriteDeadline)
 	case tunneling:
-		_ = c.nc.SetDeadline(past)
+		c.wire.interruptRead()
+		c.wire.interruptWrite()
 		interruptPod(pod, net.Conn.SetDeadline)
 	}
 }

@@ -132,6 +132,15 @@ const (
 	Internal          Why = "internal"
 )
 
+// Persistence says whether a connection goes on after a response.
+type Persistence uint8
+
+// The two kinds of persistence.
+const (
+	KeepOpen Persistence = iota
+	CloseAfter
+)
+
 // Client is who sent the request, from the socket and, where the peer is trusted, from the PROXY protocol or forwarded fields.
 type Client struct {
 	// Peer is the other end of the socket; Addr is the client that is believed.

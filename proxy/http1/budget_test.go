@@ -86,7 +86,7 @@ func (l *lap) run(t testing.TB) {
 		t.Fatal(err)
 	}
 	x.Response.RemoveHopByHop()
-	l.server.StartResponse(x, http1.KeepOpen)
+	l.server.StartResponse(x, exchange.KeepOpen)
 	if b := x.Response.Body; b != nil {
 		for p, err := b.Next(); err == nil; p, err = b.Next() {
 			if err := l.server.Write(p); err != nil {

@@ -13,18 +13,20 @@ import (
 	"podlane.dev/podlane/proxy/exchange"
 	"podlane.dev/podlane/proxy/http1"
 	"podlane.dev/podlane/test/vectors"
+	"podlane.dev/podlane/test/vectors/mutate"
 )
 
-// seeds gives every vector of moderate size to f, with a split in its middle.
-func seeds(f *testing.F, prefixes string) {
+// seeds gives every vector of moderate size to f, as it is, with a split in its middle, and with a mutation.
+func seeds(f *testing.F) {
 	f.Helper()
 	all, err := vectors.All()
 	if err != nil {
 		f.Fatal(err)
 	}
-	for _, v := range all {
-		if len(v.Input) < 2000 && strings.ContainsAny(v.ID[:1], prefixes) {
-			f.Add([]byte(v.Input), uint16(len(v.Input)/2))
+	for i, v := range all {
+		if len(v.Input) < 2000 {
+			f.Add([]byte(v.Input), []byte{}, uint16(len(v.Input)/2))
+			f.Add([]byte(v.Input), []byte{byte(i), byte(i * 7), byte(i * 13), byte(i * 31)}, uint16(i))
 		}
 	}
 }
@@ -39,17 +41,20 @@ func splits(data []byte, at uint16) map[string][][]byte {
 	return ways
 }
 
-// FuzzRequest holds the contract's fuzz invariants (1), (2), (4), (5) and (6): any split gives the same outcome, and what is accepted is
-// sent on as exactly one request, which net/http reads as the same, and which is sent on as itself.
+// FuzzRequest holds the contract's fuzz invariants (1) to (5): any split gives the same outcome; what is accepted a strict reference accepts
+// as the same; it is sent on as exactly one request, which net/http reads as the same, and which is sent on as itself. script is
+// a program for package mutate.
 func FuzzRequest(f *testing.F) {
-	seeds(f, "LRFHCNTKEUPQX")
-	f.Fuzz(func(t *testing.T, data []byte, at uint16) {
+	seeds(f)
+	f.Fuzz(func(t *testing.T, data, script []byte, at uint16) {
+		data = mutate.Apply(data, script)
 		whole := readRequests(&piecewise{pieces: [][]byte{slices.Clone(data)}, end: io.EOF}, 4, http1.Limits{})
 		for how, pieces := range splits(data, at) {
 			if got := readRequests(&piecewise{pieces: pieces, end: io.EOF}, 4, http1.Limits{}); !slices.Equal(got, whole) {
 				t.Fatalf("%s: %v, whole %v", how, got, whole)
 			}
 		}
+		compareReference(t, string(data), whole)
 		if whole[0].err != "" {
 			return
 		}
@@ -63,6 +68,25 @@ func FuzzRequest(f *testing.F) {
 			t.Fatalf("sent on %q, and that is sent on as %q", first, second)
 		}
 	})
+}
+
+// compareReference reads in with the reference: it must accept all that was accepted, as the same, with the same ends.
+func compareReference(t *testing.T, in string, got []outcome) {
+	t.Helper()
+	at := 0
+	for i, o := range got {
+		if o.err != "" {
+			return
+		}
+		q, ok := readByReference(in[at:])
+		if !ok {
+			t.Fatalf("message %d at %d of %q is accepted, but not strictly right", i, at, in)
+		}
+		at += q.used
+		if at != o.used || q.body != o.body || !strings.HasPrefix(o.head, q.method+" ") {
+			t.Fatalf("message %d of %q: %v, by the reference %+v", i, in, o, q)
+		}
+	}
 }
 
 // forwarded parses the first request of in, which is good, and returns what a Pod gets. ok is false for what is not forwarded, or not
@@ -144,20 +168,22 @@ func compareFields(t *testing.T, sent string, q *http.Request) {
 }
 
 // FuzzChunked holds invariants (1), (3) and (8) for the chunk decoder: any split gives the same outcome, data out is no more than bytes in,
-// and what is accepted net/http accepts as the same.
+// and what is accepted the reference and net/http accept as the same.
 func FuzzChunked(f *testing.F) {
 	all, err := vectors.All()
 	if err != nil {
 		f.Fatal(err)
 	}
-	for _, v := range all {
+	for i, v := range all {
 		if _, body, ok := strings.Cut(v.Input, "\r\n\r\n"); ok && v.ID[0] == 'K' && len(body) < 2000 {
-			f.Add([]byte(body), uint16(len(body)/2))
+			f.Add([]byte(body), []byte{}, uint16(len(body)/2))
+			f.Add([]byte(body), []byte{byte(i), byte(i * 7), byte(i * 13), byte(i * 31)}, uint16(i))
 		}
 	}
-	f.Add([]byte("1\r\nx\r\n1;aaaaaaaaaaaaaaa\r\ny\r\n0\r\nA: b\r\n\r\n"), uint16(9))
+	f.Add([]byte("1\r\nx\r\n1;aaaaaaaaaaaaaaa\r\ny\r\n0\r\nA: b\r\n\r\n"), []byte{}, uint16(9))
 	const head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
-	f.Fuzz(func(t *testing.T, data []byte, at uint16) {
+	f.Fuzz(func(t *testing.T, data, script []byte, at uint16) {
+		data = mutate.Apply(data, script)
 		run := func(pieces [][]byte) outcome {
 			return readRequests(&piecewise{pieces: append([][]byte{[]byte(head)}, pieces...), end: io.EOF}, 1, http1.Limits{})[0]
 		}
@@ -173,12 +199,13 @@ func FuzzChunked(f *testing.F) {
 		if whole.err != "" {
 			return
 		}
+		body, rest, ok := chunkReference(string(data))
+		if used := len(head) + len(data) - len(rest); !ok || body != whole.body || used != whole.used {
+			t.Fatalf("the reference reads %q, %v, %d bytes; want %v", body, ok, used, whole)
+		}
 		theirs, err := io.ReadAll(httputil.NewChunkedReader(bytes.NewReader(data)))
 		if err != nil || string(theirs) != whole.body {
 			t.Fatalf("net/http reads %q, %v; want %q", theirs, err, whole.body)
-		}
-		if used := whole.used - len(head); used < 5 || !bytes.HasSuffix(data[:used], []byte("\r\n\r\n")) {
-			t.Fatalf("the body ends behind %q", data[:max(used, 0)])
 		}
 	})
 }
@@ -187,10 +214,20 @@ func FuzzChunked(f *testing.F) {
 func FuzzResponse(f *testing.F) {
 	for _, s := range samples {
 		if len(s.in) < 2000 {
-			f.Add([]byte(s.in), uint16(len(s.in)/2), s.method == "HEAD")
+			f.Add([]byte(s.in), []byte{}, uint16(len(s.in)/2), s.method == "HEAD")
 		}
 	}
-	f.Fuzz(func(t *testing.T, data []byte, at uint16, head bool) {
+	all, err := vectors.PodAnswers()
+	if err != nil {
+		f.Fatal(err)
+	}
+	for i, a := range all {
+		if len(a.Raw) < 2000 {
+			f.Add([]byte(a.Raw), []byte{byte(i), byte(i * 7), byte(i * 13), byte(i * 31)}, uint16(i), a.Method == "HEAD")
+		}
+	}
+	f.Fuzz(func(t *testing.T, data, script []byte, at uint16, head bool) {
+		data = mutate.Apply(data, script)
 		method := "GET"
 		if head {
 			method = "HEAD"
@@ -233,7 +270,7 @@ func comparePassedOn(t *testing.T, data []byte, method string, want outcome) {
 		t.Fatal(err)
 	}
 	x.Response.RemoveHopByHop()
-	s.StartResponse(x, http1.KeepOpen)
+	s.StartResponse(x, 0)
 	if body, err := drain(x.Response.Body); err != nil {
 		t.Fatal(err)
 	} else if !s.Bodyless() {

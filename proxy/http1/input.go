@@ -8,6 +8,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"podlane.dev/podlane/proxy/socket"
 )
 
 const (
@@ -65,7 +67,7 @@ func (in *input) tryRead(fd uintptr) bool {
 		dst = in.buf[in.w:]
 	}
 	for {
-		in.n, in.err = sysRead(fd, dst)
+		in.n, in.err = socket.Read(fd, dst)
 		switch in.err { //nolint:errorlint // bare numbers of the kernel
 		case nil:
 			if in.n == 0 {
@@ -127,8 +129,11 @@ func (in *input) read(dst []byte) (int, error) {
 	return in.n, in.err
 }
 
-// readConn serves connections that are no plain sockets (TLS, pipes in tests). An idle one waits with a single byte: crypto/tls
-// keeps the rest of a record, so the second read does not wait. Bytes that come together with an error (crypto/tls returns io.EOF with
+// trier is a connection that can be read without waiting.
+type trier interface{ TryRead(p []byte) int }
+
+// readConn serves connections that are no plain sockets (TLS, pipes in tests). An idle one waits with a single byte, and the
+// rest of what has come follows without waiting. Bytes that come together with an error (crypto/tls returns io.EOF with
 // the last ones where close_notify lies behind them) are returned without it: the next read will meet it again.
 func (in *input) readConn(dst []byte) (int, error) {
 	if dst == nil && in.buf == nil {
@@ -138,6 +143,9 @@ func (in *input) readConn(dst []byte) (int, error) {
 		}
 		in.hold()
 		in.buf[in.w] = in.one[0]
+		if t, ok := in.conn.(trier); ok {
+			return 1 + t.TryRead(in.buf[in.w+1:]), nil
+		}
 		return 1, nil
 	}
 	if dst == nil {

@@ -314,7 +314,7 @@ func TestIdleHoldsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	x.Answer(200, exchange.NoReason, "hello")
-	s.StartResponse(x, KeepOpen)
+	s.StartResponse(x, exchange.KeepOpen)
 	if err := s.Finish(x); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("an answer without its body was finished: %v", err)
 	}

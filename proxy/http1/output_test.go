@@ -34,7 +34,7 @@ func (p *parts) Next() ([]byte, error) {
 var dateLine = regexp.MustCompile(`Date: (Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT\r\n`)
 
 // respond writes the response that prepare makes to a request, and returns what the client gets, without Date.
-func respond(t *testing.T, request string, prepare func(*exchange.Response), body ...string) (string, http1.Persistence) {
+func respond(t *testing.T, request string, prepare func(*exchange.Response), body ...string) (string, exchange.Persistence) {
 	t.Helper()
 	conn := &piecewise{pieces: split(request), end: errSilent}
 	s := http1.NewServer(conn, http1.Limits{}, new(http1.Clock))
@@ -50,9 +50,9 @@ func respond(t *testing.T, request string, prepare func(*exchange.Response), bod
 	x.Response.Fields.Reset(nil)
 	x.Response.Status, x.Response.Version = 200, exchange.HTTP11
 	prepare(&x.Response)
-	p := http1.KeepOpen
+	p := exchange.KeepOpen
 	if x.Request.Close {
-		p = http1.CloseAfter
+		p = exchange.CloseAfter
 	}
 	p = s.StartResponse(x, p)
 	if conn.wrote.Len() > 0 || s.Begun() {
@@ -107,31 +107,31 @@ func TestResponses(t *testing.T) {
 		prepare func(*exchange.Response)
 		body    string
 		want    string
-		p       http1.Persistence
+		p       exchange.Persistence
 	}{
-		"length":              {get, known(5), "hello", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n" + server + "\r\nhello", http1.KeepOpen},
-		"length, kept":        {get, with(known(5), "Content-Length: 5", "X: y"), "hello", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX: y\r\n" + server + "\r\nhello", http1.KeepOpen},
-		"length, corrected":   {get, with(known(5), "Content-Length: 9", "X: y"), "hello", "HTTP/1.1 200 OK\r\nX: y\r\nContent-Length: 5\r\n" + server + "\r\nhello", http1.KeepOpen},
-		"length, twice":       {get, with(known(5), "Content-Length: 5", "Content-Length: 5"), "hello", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n" + server + "\r\nhello", http1.KeepOpen},
-		"chunks":              {get, with(unknown, "Content-Length: 9"), "hello", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n" + server + "\r\n5\r\nhello\r\n0\r\n\r\n", http1.KeepOpen},
-		"chunks, empty":       {get, unknown, "", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n" + server + "\r\n0\r\n\r\n", http1.KeepOpen},
-		"until close":         {old, with(unknown, "Content-Length: 9"), "hello", "HTTP/1.1 200 OK\r\n" + server + "Connection: close\r\n\r\nhello", http1.CloseAfter},
-		"until close, keeps":  {oldKeep, unknown, "hello", "HTTP/1.1 200 OK\r\n" + server + "Connection: close\r\n\r\nhello", http1.CloseAfter},
-		"1.0 keeps":           {oldKeep, known(5), "hello", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n" + server + "Connection: keep-alive\r\n\r\nhello", http1.KeepOpen},
-		"1.0 closes":          {old, known(5), "hello", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n" + server + "Connection: close\r\n\r\nhello", http1.CloseAfter},
-		"1.0, 204":            {oldKeep, status(204, none), "", "HTTP/1.1 204 No Content\r\n" + server + "Connection: close\r\n\r\n", http1.CloseAfter},
-		"no body":             {get, none, "", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n" + server + "\r\n", http1.KeepOpen},
-		"head":                {head, with(known(5), "Content-Length: 5"), "hello", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n" + server + "\r\n", http1.KeepOpen},
-		"head, no length":     {head, none, "", "HTTP/1.1 200 OK\r\n" + server + "\r\n", http1.KeepOpen},
-		"204":                 {get, status(204, with(none, "Content-Length: 0")), "", "HTTP/1.1 204 No Content\r\n" + server + "\r\n", http1.KeepOpen},
-		"204 with a body":     {get, status(204, known(5)), "hello", "HTTP/1.1 204 No Content\r\n" + server + "\r\n", http1.KeepOpen},
-		"304":                 {get, status(304, with(none, "Content-Length: 5", "ETag: x")), "", "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\nETag: x\r\n" + server + "\r\n", http1.KeepOpen},
-		"304, no length":      {get, status(304, none), "", "HTTP/1.1 304 Not Modified\r\n" + server + "\r\n", http1.KeepOpen},
-		"unknown status":      {get, status(299, none), "", "HTTP/1.1 299 \r\nContent-Length: 0\r\n" + server + "\r\n", http1.KeepOpen},
-		"status 999":          {get, status(999, none), "", "HTTP/1.1 999 \r\nContent-Length: 0\r\n" + server + "\r\n", http1.KeepOpen},
-		"the Pod's own":       {get, with(none, "Date: mine", "Server: mine"), "", "HTTP/1.1 200 OK\r\nDate: mine\r\nServer: mine\r\nContent-Length: 0\r\n\r\n", http1.KeepOpen},
-		"trailers":            {trailers, trailer, "hello", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n" + server + "\r\n5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n", http1.KeepOpen},
-		"trailers, not asked": {get, trailer, "hello", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n" + server + "\r\n5\r\nhello\r\n0\r\n\r\n", http1.KeepOpen},
+		"length":              {get, known(5), "hello", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n" + server + "\r\nhello", exchange.KeepOpen},
+		"length, kept":        {get, with(known(5), "Content-Length: 5", "X: y"), "hello", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX: y\r\n" + server + "\r\nhello", exchange.KeepOpen},
+		"length, corrected":   {get, with(known(5), "Content-Length: 9", "X: y"), "hello", "HTTP/1.1 200 OK\r\nX: y\r\nContent-Length: 5\r\n" + server + "\r\nhello", exchange.KeepOpen},
+		"length, twice":       {get, with(known(5), "Content-Length: 5", "Content-Length: 5"), "hello", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n" + server + "\r\nhello", exchange.KeepOpen},
+		"chunks":              {get, with(unknown, "Content-Length: 9"), "hello", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n" + server + "\r\n5\r\nhello\r\n0\r\n\r\n", exchange.KeepOpen},
+		"chunks, empty":       {get, unknown, "", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n" + server + "\r\n0\r\n\r\n", exchange.KeepOpen},
+		"until close":         {old, with(unknown, "Content-Length: 9"), "hello", "HTTP/1.1 200 OK\r\n" + server + "Connection: close\r\n\r\nhello", exchange.CloseAfter},
+		"until close, keeps":  {oldKeep, unknown, "hello", "HTTP/1.1 200 OK\r\n" + server + "Connection: close\r\n\r\nhello", exchange.CloseAfter},
+		"1.0 keeps":           {oldKeep, known(5), "hello", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n" + server + "Connection: keep-alive\r\n\r\nhello", exchange.KeepOpen},
+		"1.0 closes":          {old, known(5), "hello", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n" + server + "Connection: close\r\n\r\nhello", exchange.CloseAfter},
+		"1.0, 204":            {oldKeep, status(204, none), "", "HTTP/1.1 204 No Content\r\n" + server + "Connection: close\r\n\r\n", exchange.CloseAfter},
+		"no body":             {get, none, "", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n" + server + "\r\n", exchange.KeepOpen},
+		"head":                {head, with(known(5), "Content-Length: 5"), "hello", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n" + server + "\r\n", exchange.KeepOpen},
+		"head, no length":     {head, none, "", "HTTP/1.1 200 OK\r\n" + server + "\r\n", exchange.KeepOpen},
+		"204":                 {get, status(204, with(none, "Content-Length: 0")), "", "HTTP/1.1 204 No Content\r\n" + server + "\r\n", exchange.KeepOpen},
+		"204 with a body":     {get, status(204, known(5)), "hello", "HTTP/1.1 204 No Content\r\n" + server + "\r\n", exchange.KeepOpen},
+		"304":                 {get, status(304, with(none, "Content-Length: 5", "ETag: x")), "", "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\nETag: x\r\n" + server + "\r\n", exchange.KeepOpen},
+		"304, no length":      {get, status(304, none), "", "HTTP/1.1 304 Not Modified\r\n" + server + "\r\n", exchange.KeepOpen},
+		"unknown status":      {get, status(299, none), "", "HTTP/1.1 299 \r\nContent-Length: 0\r\n" + server + "\r\n", exchange.KeepOpen},
+		"status 999":          {get, status(999, none), "", "HTTP/1.1 999 \r\nContent-Length: 0\r\n" + server + "\r\n", exchange.KeepOpen},
+		"the Pod's own":       {get, with(none, "Date: mine", "Server: mine"), "", "HTTP/1.1 200 OK\r\nDate: mine\r\nServer: mine\r\nContent-Length: 0\r\n\r\n", exchange.KeepOpen},
+		"trailers":            {trailers, trailer, "hello", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n" + server + "\r\n5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n", exchange.KeepOpen},
+		"trailers, not asked": {get, trailer, "hello", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n" + server + "\r\n5\r\nhello\r\n0\r\n\r\n", exchange.KeepOpen},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var body []string
@@ -181,7 +181,7 @@ func TestDeclaredLength(t *testing.T) {
 	}
 	x.Response.Fields.Reset(nil)
 	x.Response.Status, x.Response.Body = 200, &parts{length: 5}
-	s.StartResponse(x, http1.KeepOpen)
+	s.StartResponse(x, exchange.KeepOpen)
 	if err := s.Write([]byte("hel")); err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"bytes"
 	"net"
 	"strconv"
 	"sync/atomic"
@@ -62,6 +63,30 @@ func (s *Server) Await() error {
 	return s.in.fill()
 }
 
+// Starts reports whether the next bytes of the connection are those of prefix, and reads until it knows.
+func (s *Server) Starts(prefix string) (bool, error) {
+	for {
+		b := s.in.buffered()
+		n := min(len(b), len(prefix))
+		switch {
+		case string(b[:n]) != prefix[:n]:
+			return false, nil
+		case n == len(prefix):
+			return true, nil
+		}
+		if err := s.in.fill(); err != nil {
+			return false, err
+		}
+	}
+}
+
+// Take returns a copy of what was read and not used, and gives all buffers back: another codec takes the connection over.
+func (s *Server) Take() []byte {
+	b := bytes.Clone(s.in.buffered())
+	s.Close()
+	return b
+}
+
 // OwnsBody reports whether b is the body that ReadRequest attached, and not one that a filter wrapped around it.
 func (s *Server) OwnsBody(b exchange.Body) bool { return b == exchange.Body(&s.body) }
 
@@ -108,18 +133,9 @@ func (s *Server) interim(b []byte) error {
 	return s.out.writeAll(b, nil, nil)
 }
 
-// Persistence says whether the connection goes on after a response.
-type Persistence uint8
-
-// The two kinds of persistence.
-const (
-	KeepOpen Persistence = iota
-	CloseAfter
-)
-
 // StartResponse buffers the head of x's response: nothing is written before Flush, Finish or a large Write. It decides the
 // framing and reports whether the connection must close after it, which it also tells the client.
-func (s *Server) StartResponse(x *exchange.Exchange, p Persistence) Persistence {
+func (s *Server) StartResponse(x *exchange.Exchange, p exchange.Persistence) exchange.Persistence {
 	res, req := &x.Response, &x.Request
 	o := &s.out
 	o.hold()
@@ -147,11 +163,11 @@ func (s *Server) StartResponse(x *exchange.Exchange, p Persistence) Persistence 
 		o.frame(byChunks, -1)
 	default:
 		f.Del(exchange.ContentLength)
-		p = CloseAfter
+		p = exchange.CloseAfter
 		o.frame(byClose, -1)
 	}
 	if req.Version == exchange.HTTP10 && !f.Has(exchange.ContentLength) {
-		p = CloseAfter
+		p = exchange.CloseAfter
 	}
 	b = f.AppendTo(b)
 	o.buf = s.endHead(b, x, p)
@@ -159,7 +175,7 @@ func (s *Server) StartResponse(x *exchange.Exchange, p Persistence) Persistence 
 }
 
 // endHead appends the fields that are the server's own, and the end of the head.
-func (s *Server) endHead(b []byte, x *exchange.Exchange, p Persistence) []byte {
+func (s *Server) endHead(b []byte, x *exchange.Exchange, p exchange.Persistence) []byte {
 	f := &x.Response.Fields
 	if s.out.chunked {
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
@@ -177,7 +193,7 @@ func (s *Server) endHead(b []byte, x *exchange.Exchange, p Persistence) []byte {
 		b = append(b, "Connection: Upgrade\r\nUpgrade: "...)
 		b = append(b, x.Request.Upgrade...)
 		b = append(b, "\r\n"...)
-	case p == CloseAfter:
+	case p == exchange.CloseAfter:
 		b = append(b, "Connection: close\r\n"...)
 	case x.Request.Version == exchange.HTTP10:
 		b = append(b, "Connection: keep-alive\r\n"...)

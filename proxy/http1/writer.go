@@ -5,6 +5,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"podlane.dev/podlane/proxy/socket"
 )
 
 // writer writes to a connection and tells of every step that the peer lets it take, so that a peer that takes its bytes slowly is told
@@ -38,9 +40,9 @@ func (w *writer) tryWrite(fd uintptr) bool {
 	}
 	for {
 		if len(w.vec[1]) == 0 {
-			w.n, w.err = sysWrite(fd, w.vec[0])
+			w.n, w.err = socket.Write(fd, w.vec[0])
 		} else {
-			w.n, w.err = sysWritev(fd, &w.vec)
+			w.n, w.err = socket.Writev(fd, &w.vec)
 		}
 		switch w.err { //nolint:errorlint // bare numbers of the kernel
 		case unix.EINTR:

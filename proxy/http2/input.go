@@ -8,6 +8,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"podlane.dev/podlane/proxy/socket"
 )
 
 // bufferSize holds the payload of any frame.
@@ -69,7 +71,7 @@ func (in *input) drop() {
 func (in *input) tryRead(fd uintptr) bool {
 	in.hold()
 	for {
-		in.n, in.err = unix.Read(int(fd), in.held.b[in.w:])
+		in.n, in.err = socket.Read(fd, in.held.b[in.w:])
 		switch {
 		case in.err == nil:
 			if in.n == 0 {
@@ -103,25 +105,34 @@ func (in *input) fill() error {
 	return in.err
 }
 
-// readConn serves connections that are no plain sockets (TLS, pipes in tests). An idle one waits with a single byte: crypto/tls
-// keeps the rest of a record, so the second read does not wait. An error that comes together with bytes is met again by the next read.
+// trier is a connection that can be read without waiting.
+type trier interface{ TryRead(p []byte) int }
+
+// readConn serves connections that are no plain sockets (TLS, pipes in tests). An idle one waits with a single byte, and the
+// rest of what has come follows without waiting. An error that comes together with bytes is met again by the next read.
 func (in *input) readConn() error {
-	if in.held == nil {
-		n, err := in.conn.Read(in.one[:])
-		if n == 0 {
+	to := in.one[:]
+	if in.held != nil {
+		to = in.held.b[in.w:]
+	}
+	for {
+		n, err := in.conn.Read(to)
+		switch {
+		case n > 0 && in.held == nil:
+			in.hold()
+			in.held.b[0] = in.one[0]
+			in.w = 1
+			if t, ok := in.conn.(trier); ok {
+				in.w += t.TryRead(in.held.b[1:])
+			}
+			return nil
+		case n > 0:
+			in.w += n
+			return nil
+		case err != nil:
 			return err
 		}
-		in.hold()
-		in.held.b[0] = in.one[0]
-		in.w = 1
-		return nil
 	}
-	n, err := in.conn.Read(in.held.b[in.w:])
-	in.w += n
-	if n > 0 {
-		return nil
-	}
-	return err
 }
 
 // Read implements io.Reader for the Framer: what is buffered, else what one read brings.

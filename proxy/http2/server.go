@@ -251,6 +251,12 @@ func (s *Stream) ResumeRead() { s.resumeRead() }
 // InterruptWrite makes waiting and later writes fail with os.ErrDeadlineExceeded. Any goroutine may call it.
 func (s *Stream) InterruptWrite() { s.interruptWrite() }
 
+// Codes with which a user of this package resets a stream (RFC 9113 section 7).
+const (
+	Internal = http2.ErrCodeInternal
+	Cancel   = http2.ErrCodeCancel
+)
+
 // Reset ends the stream with RST_STREAM: the client sees that its answer is not whole. Any goroutine may call it.
 func (s *Stream) Reset(code http2.ErrCode) {
 	s.l.mu.Lock()

@@ -18,7 +18,7 @@ var exceptions = map[string]map[string]string{
 		"router/policy.Values.Bool bool": "the parameter is the value when the annotation is absent, as in flag.Bool, and switches nothing",
 	},
 	"standard-imports": {
-		"proxy/http1/sys_linux.go unsafe":      "read(2), write(2) and writev(2) take pointers; package unix's own forms tell the scheduler of each call, which keeps its monitor awake: 14,038 nanosleeps in 14,019 requests (strace -c), 625 in 21,268 with these",
+		"proxy/socket/sys_linux.go unsafe":     "read(2), write(2) and writev(2) take pointers; package unix's own forms tell the scheduler of each call, which keeps its monitor awake: 14,038 nanosleeps in 14,019 requests (strace -c), 625 in 21,268 with these",
 		"proxy/text.go unsafe":                 "Lookup takes strings and the codec holds bytes: two copies a request without it, and the budget is no allocation",
 		"proxy/upstream/probe_linux.go unsafe": "recvfrom(2) takes a pointer; package unix's own form allocates an address for each call, before each reuse of a connection",
 		"router/path.go unsafe":                "one function makes paths canonical, for Build's strings and the proxy's bytes; it only reads, so neither is copied",

@@ -1,4 +1,4 @@
-package http1
+package socket
 
 import (
 	"unsafe"
@@ -10,7 +10,8 @@ import (
 // away during a long call. Sparing it saves more than its own cost: the runtime's monitor thread wakes every 20 µs for as
 // long as it finds processors in system calls, and this finds none.
 
-func sysRead(fd uintptr, p []byte) (int, error) {
+// Read reads from a socket that does not block. At the end it returns 0 and no error, where nothing has come unix.EAGAIN.
+func Read(fd uintptr, p []byte) (int, error) {
 	n, _, errno := unix.RawSyscall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
 	if errno != 0 {
 		return 0, errno
@@ -18,7 +19,8 @@ func sysRead(fd uintptr, p []byte) (int, error) {
 	return int(n), nil
 }
 
-func sysWrite(fd uintptr, p []byte) (int, error) {
+// Write writes to a socket that does not block. Where there is no room it returns unix.EAGAIN.
+func Write(fd uintptr, p []byte) (int, error) {
 	n, _, errno := unix.RawSyscall(unix.SYS_WRITE, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
 	if errno != 0 {
 		return 0, errno
@@ -26,8 +28,8 @@ func sysWrite(fd uintptr, p []byte) (int, error) {
 	return int(n), nil
 }
 
-// sysWritev writes the pieces of vec; empty ones are allowed.
-func sysWritev(fd uintptr, vec *[3][]byte) (int, error) {
+// Writev writes the pieces of vec, of which any may be empty, to a socket that does not block.
+func Writev(fd uintptr, vec *[3][]byte) (int, error) {
 	var iov [len(vec)]unix.Iovec
 	count := 0
 	for _, p := range vec {

@@ -1,0 +1,272 @@
+package proxy_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"podlane.dev/podlane/proxy"
+	"podlane.dev/podlane/tls/certs"
+	"podlane.dev/podlane/tls/server"
+)
+
+// listenTLS makes r serve HTTPS too, with HTTP/2, and returns the address.
+func listenTLS(t testing.TB, r *rig) string {
+	t.Helper()
+	store, err := certs.NewStore(certs.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := server.NewConfig(store, server.Options{Protocols: []string{"h2", "http/1.1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := server.NewHandshaker(server.HandshakerOptions{})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	go func() {
+		_ = r.engine.Serve(&proxy.Listener{Listener: l, Handshake: func(c net.Conn) (*tls.Conn, error) {
+			tc := h.Server(c, config)
+			return tc, h.Handshake(ctx, tc)
+		}})
+	}()
+	return l.Addr().String()
+}
+
+// overHTTP2 runs f with a client of each kind of HTTP/2 connection.
+func overHTTP2(t *testing.T, o proxy.Options, f func(t *testing.T, r *rig, c *http.Client, base string)) {
+	for _, name := range []string{"tls", "h2c"} {
+		t.Run(name, func(t *testing.T) {
+			o.H2C = true
+			r := newRig(t, o)
+			tr := &http2.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+			base := "https://a.test"
+			if name == "h2c" {
+				base, tr.AllowHTTP = "http://a.test", true
+				tr.DialTLSContext = func(ctx context.Context, network, _ string, _ *tls.Config) (net.Conn, error) {
+					return new(net.Dialer).DialContext(ctx, network, r.addr)
+				}
+			} else {
+				addr := listenTLS(t, r)
+				tr.DialTLSContext = func(ctx context.Context, network, _ string, c *tls.Config) (net.Conn, error) {
+					return (&tls.Dialer{Config: c}).DialContext(ctx, network, addr)
+				}
+			}
+			defer tr.CloseIdleConnections()
+			f(t, r, &http.Client{Timeout: 20 * time.Second, Transport: tr}, base)
+		})
+	}
+}
+
+// Requests and answers of all sizes pass whole, many at a time, each to its own.
+func TestHTTP2Exchanges(t *testing.T) {
+	pod := backend(t, func(w http.ResponseWriter, q *http.Request) {
+		b, _ := io.ReadAll(q.Body)
+		w.Header().Set("X-Id", q.Header.Get("X-Id"))
+		w.Header().Set("X-Seen", fmt.Sprint(q.Proto, " ", q.Host, " ", q.Header.Get("X-Forwarded-Proto"), " ", q.Header.Get("Connection")))
+		_, _ = w.Write(b)
+	})
+	overHTTP2(t, proxy.Options{}, func(t *testing.T, r *rig, c *http.Client, base string) {
+		r.route("a.test", pod)
+		var all sync.WaitGroup
+		for i := range 64 {
+			all.Go(func() {
+				body := bytes.Repeat([]byte{byte(i)}, []int{0, 1, 100, 5_000, 20_000, 70_000, 400_000}[i%7])
+				req, err := http.NewRequest(http.MethodPost, base+"/x?y", bytes.NewReader(body))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if i%2 == 1 {
+					req.ContentLength = -1
+				}
+				req.Header.Set("X-Id", fmt.Sprint(i))
+				res, err := c.Do(req)
+				if err != nil {
+					t.Errorf("%d: %v", i, err)
+					return
+				}
+				defer res.Body.Close()
+				got, err := io.ReadAll(res.Body)
+				if err != nil || res.ProtoMajor != 2 || res.Header.Get("X-Id") != fmt.Sprint(i) || sha256.Sum256(got) != sha256.Sum256(body) {
+					t.Errorf("%d: %v %s id %s, %d bytes of %d", i, err, res.Proto, res.Header.Get("X-Id"), len(got), len(body))
+				}
+				scheme, _, _ := strings.Cut(base, ":")
+				if seen := res.Header.Get("X-Seen"); seen != "HTTP/1.1 a.test "+scheme {
+					t.Errorf("the Pod saw %q", seen)
+				}
+			})
+		}
+		all.Wait()
+	})
+}
+
+// The proxy's own answers, refusals and methods without a body.
+func TestHTTP2Answers(t *testing.T) {
+	pod := backend(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "5")
+		fmt.Fprint(w, "hello")
+	})
+	overHTTP2(t, proxy.Options{MaxBody: 1000}, func(t *testing.T, r *rig, c *http.Client, base string) {
+		r.route("a.test", pod)
+		for _, row := range []struct {
+			method, path, host string
+			body               int
+			status             int
+			want               string
+		}{
+			{"GET", "/", "", 0, 200, "hello"},
+			{"HEAD", "/", "", 0, 200, ""},
+			{"GET", "/", "other.test", 0, 404, "no route"},
+			{"GET", "/%zz", "", 0, 400, ""},
+			{"TRACE", "/", "", 0, 405, ""},
+			{"POST", "/", "", 2000, 413, "too large"},
+			{"GET", "/", "", 0, 200, "hello"},
+		} {
+			req, err := http.NewRequest(row.method, base+"/", io.LimitReader(zeros{}, int64(row.body)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.URL.Opaque = row.path
+			req.ContentLength = int64(row.body)
+			if row.body == 0 {
+				req.Body = nil
+			}
+			if row.host != "" {
+				req.Host = row.host
+			}
+			res, err := c.Do(req)
+			if err != nil {
+				t.Errorf("%s %s: %v", row.method, row.path, err)
+				continue
+			}
+			b, err := io.ReadAll(res.Body)
+			res.Body.Close()
+			if err != nil || res.StatusCode != row.status || !strings.Contains(string(b), row.want) {
+				t.Errorf("%s %s %s: %d %q %v, want %d %q", row.method, row.host, row.path, res.StatusCode, b, err, row.status, row.want)
+			}
+		}
+	})
+}
+
+// A client that resets its stream cancels the request to the Pod at once; other streams of the connection go on.
+func TestHTTP2ResetCancelsThePod(t *testing.T) {
+	begun, ended := make(chan struct{}, 1), make(chan struct{}, 1)
+	pod := backend(t, func(w http.ResponseWriter, q *http.Request) {
+		if q.URL.Path != "/hang" {
+			fmt.Fprint(w, "ok")
+			return
+		}
+		begun <- struct{}{}
+		<-q.Context().Done()
+		ended <- struct{}{}
+	})
+	overHTTP2(t, proxy.Options{}, func(t *testing.T, r *rig, c *http.Client, base string) {
+		r.route("a.test", pod)
+		ctx, cancel := context.WithCancel(t.Context())
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/hang", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		failed := make(chan error, 1)
+		go func() {
+			_, err := c.Do(req) //nolint:bodyclose // it fails
+			failed <- err
+		}()
+		<-begun
+		cancel()
+		if err := <-failed; err == nil {
+			t.Error("no error for the client that cancelled")
+		}
+		select {
+		case <-ended:
+		case <-time.After(10 * time.Second):
+			t.Error("the Pod's request goes on")
+		}
+		if res, err := c.Get(base + "/"); err != nil || res.StatusCode != 200 {
+			t.Errorf("the next stream: %v %v", res, err)
+		} else {
+			res.Body.Close()
+		}
+		waitFor(t, "no request", func() bool { return r.engine.Requests() == 0 })
+	})
+}
+
+// A Pod that cuts its answer short: the client sees that it is not whole.
+func TestHTTP2TruncatedAnswer(t *testing.T) {
+	pod := backend(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "100000")
+		_, _ = w.Write(make([]byte, 50_000))
+		w.(http.Flusher).Flush()
+		panic(http.ErrAbortHandler)
+	})
+	overHTTP2(t, proxy.Options{}, func(t *testing.T, r *rig, c *http.Client, base string) {
+		r.route("a.test", pod)
+		res, err := c.Get(base + "/")
+		if err != nil {
+			return // cut before the head was read: seen, too
+		}
+		defer res.Body.Close()
+		if n, err := io.Copy(io.Discard, res.Body); err == nil {
+			t.Errorf("a clean end after %d bytes", n)
+		}
+	})
+}
+
+// A shutdown loses no request of clients that reconnect when they are told to go away.
+func TestHTTP2ShutdownFailsNoRequest(t *testing.T) {
+	pod := backend(t, func(w http.ResponseWriter, _ *http.Request) {
+		time.Sleep(2 * time.Millisecond)
+		fmt.Fprint(w, "ok")
+	})
+	overHTTP2(t, proxy.Options{}, func(t *testing.T, r *rig, c *http.Client, base string) {
+		r.route("a.test", pod)
+		var served, lost atomic.Int64
+		var clients sync.WaitGroup
+		for range 16 {
+			clients.Go(func() {
+				for {
+					res, err := c.Get(base + "/")
+					if err != nil {
+						// A connection that is made in the very moment of closing is the kernel's: see lostAtClose.
+						if !refused(err) && lost.Add(1) > lostAtClose*16 {
+							t.Errorf("after %d requests: %v", served.Load(), err)
+						}
+						return
+					}
+					b, err := io.ReadAll(res.Body)
+					res.Body.Close()
+					if err != nil || string(b) != "ok" {
+						t.Errorf("%q %v", b, err)
+						return
+					}
+					served.Add(1)
+				}
+			})
+		}
+		waitFor(t, "500 requests", func() bool { return served.Load() > 500 })
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := r.engine.Shutdown(ctx); err != nil {
+			t.Error(err)
+		}
+		clients.Wait()
+	})
+}
+
+func refused(err error) bool { return strings.Contains(err.Error(), "refused") }
