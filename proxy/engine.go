@@ -111,6 +111,7 @@ type Engine struct {
 	gate     *gate
 	memory   memory
 
+	leaving   atomic.Bool // answers end their connections
 	draining  atomic.Bool
 	lingering atomic.Int64
 	active    atomic.Int64 // requests in flight
@@ -185,8 +186,14 @@ func (e *Engine) Connections() int { return e.sweeper.len() }
 // Requests is the number of requests in flight.
 func (e *Engine) Requests() int { return int(e.active.Load()) }
 
+// Leave makes every further answer carry Connection: close, and nothing else: clients that are active go elsewhere by themselves. It is
+// for the time in which others learn that this process ends: where Shutdown closes a connection that is idle, the request that is on its
+// way to it at that moment is lost, and after Leave only clients that were silent since then have such connections.
+func (e *Engine) Leave() { e.leaving.Store(true) }
+
 // Drain makes every further answer carry Connection: close, and closes connections that are idle. Listeners stay open.
 func (e *Engine) Drain() {
+	e.leaving.Store(true)
 	e.draining.Store(true)
 	e.sweeper.each(func(c *conn) { c.closeIfIdle() })
 }

@@ -45,6 +45,7 @@ var (
 	failTooLarge    = failure{413, exchange.BodyTooLarge, "request body too large\n"}
 	failBadBody     = failure{400, exchange.BadRequest, "malformed request body\n"}
 	failBodyTime    = failure{408, exchange.ClientTimeout, "request body not complete in time\n"}
+	failInternal    = failure{500, exchange.Internal, "internal error\n"}
 	failClient      = failure{499, exchange.ClientGone, ""}
 )
 
@@ -318,6 +319,8 @@ func (s *session) clientFault(err error) (failure, bool) {
 	switch {
 	case errors.Is(err, errTooLarge):
 		return failTooLarge, true
+	case errors.Is(err, errPanic):
+		return failInternal, true
 	case errors.Is(err, errBodyTimeout), errors.Is(err, os.ErrDeadlineExceeded):
 		return failBodyTime, true
 	case errors.As(err, &reject), errors.Is(err, io.ErrUnexpectedEOF):

@@ -63,7 +63,7 @@ var errEarly = errors.New("answered before the request was complete")
 func (s *session) relay(pod *podConn) bool {
 	x, c, srv := s.x, s.c, s.c.srv
 	persistence := exchange.KeepOpen
-	s.close = s.close || s.e.draining.Load() || s.e.gate.crowded.Load() || s.e.memory.now() != calm
+	s.close = s.close || s.e.leaving.Load() || s.e.gate.crowded.Load() || s.e.memory.now() != calm
 	if s.close || x.Request.Body != nil && !srv.BodyDone() && !c.uploading {
 		persistence = exchange.CloseAfter
 	}
@@ -170,6 +170,7 @@ func (c *chain) begin() {
 // record counts and logs the exchange at its end.
 func (s *session) record() {
 	x := s.x
+	s.recorded = true
 	x.Timing.End = time.Now()
 	if x.Response.Status != 101 {
 		x.BytesIn = s.c.srv.BodyBytes()

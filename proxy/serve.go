@@ -174,15 +174,17 @@ func (e *Engine) serveConn(c *conn, l *Listener) {
 	if c.admitted {
 		defer e.gate.release(c.client.Peer.Addr())
 	}
-	defer func() {
-		if v := recover(); v != nil {
-			e.panicked(v)
-		}
-	}()
 	e.tally.accepted.Inc()
 	e.tally.open.Add(1)
 	defer e.tally.open.Add(-1)
 	defer c.end()
+	// This comes before c.end, which gives away buffers that an upload may still use.
+	defer func() {
+		if v := recover(); v != nil {
+			e.panicked(v)
+			c.session.wreck()
+		}
+	}()
 	if l.Handshake != nil && !c.handshake(l) {
 		return
 	}

@@ -20,6 +20,8 @@ type session struct {
 	broken bool
 	// whole says that the request's body lies in the connection's buffer, so that it can be sent again.
 	whole bool
+	// recorded says that record was called.
+	recorded bool
 	// generation is that of the table that routed the request.
 	generation uint64
 }
@@ -160,4 +162,39 @@ func (s *session) finish() bool {
 		return false
 	}
 	return !s.close
+}
+
+// wreck ends an exchange that a panic left in the middle: the books are put right, what it held is given up, and the client is told where
+// it can be. The connection ends after it.
+func (s *session) wreck() {
+	if s.x == nil || s.recorded {
+		return
+	}
+	defer func() {
+		// What is broken may break again here. The connection ends anyway.
+		_ = recover()
+	}()
+	if pod := s.c.pod.Load(); pod != nil {
+		s.lose(pod, failInternal)
+	}
+	if s.chain == nil {
+		s.chain = s.e.fallback
+		s.chain.begin()
+	}
+	s.answer(failInternal.status, failInternal.why, failInternal.text)
+	defer s.record()
+	srv := s.c.srv
+	if srv.Begun() {
+		s.c.wire.reset()
+		return
+	}
+	// Not by relay: a filter of this route is the first suspect.
+	srv.Discard()
+	s.c.enter(writingClient, s.e.timeouts.Stall)
+	srv.StartResponse(s.x, exchange.CloseAfter)
+	if !srv.Bodyless() {
+		_ = srv.Write([]byte(failInternal.text))
+	}
+	_ = srv.Finish(s.x)
+	s.c.enter(working, 0)
 }

@@ -69,14 +69,14 @@ func (h *streams) serve(st *http2.Stream) {
 	h.add(s)
 	e.active.Add(1)
 	defer func() {
+		if v := recover(); v != nil {
+			e.panicked(v)
+			s.session.wreck()
+			st.Own = nil // it is in a state that nobody knows
+		}
 		// From here on the sweeper does not know it, so nothing that was meant for this request reaches the next.
 		h.remove(s)
 		e.active.Add(-1)
-		if v := recover(); v != nil {
-			e.panicked(v)
-			st.Reset(http2.Internal)
-			st.Own = nil // it is in a state that nobody knows
-		}
 	}()
 	st.OnProgress(s.onTook)
 	st.OnGone(s.onGone)
@@ -88,12 +88,12 @@ func (h *streams) serve(st *http2.Stream) {
 func (s *stream) exchange(c *conn) {
 	session := s.call.start(&c.client)
 	x := session.x
-	defer x.Release()
 	if err := s.st.ReadRequest(x); err != nil {
 		session.unreadable(unmarked, err)
-		return
+	} else {
+		session.run()
 	}
-	session.run()
+	x.Release()
 }
 
 func (h *streams) add(s *stream) {

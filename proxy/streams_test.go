@@ -18,6 +18,10 @@ import (
 	"golang.org/x/net/http2"
 
 	"podlane.dev/podlane/proxy"
+	"podlane.dev/podlane/proxy/exchange"
+	"podlane.dev/podlane/proxy/filters"
+	"podlane.dev/podlane/router"
+	"podlane.dev/podlane/router/policy"
 	"podlane.dev/podlane/tls/certs"
 	"podlane.dev/podlane/tls/server"
 )
@@ -270,3 +274,50 @@ func TestHTTP2ShutdownFailsNoRequest(t *testing.T) {
 }
 
 func refused(err error) bool { return strings.Contains(err.Error(), "refused") }
+
+// bomb is a request filter that panics on one path.
+type bomb struct{}
+
+func (bomb) FilterRequest(x *exchange.Exchange) exchange.Verdict {
+	if string(x.Request.Path) == "/panic" {
+		panic("a bug")
+	}
+	return exchange.Continue
+}
+
+// A panic costs its own stream an answer of 500, and nobody else anything.
+func TestHTTP2Panic(t *testing.T) {
+	pod := okPod(t)
+	var panics atomic.Int64
+	o := proxy.Options{
+		Panicked: func(any, []byte) { panics.Add(1) },
+		Policies: []filters.Policy{&filters.Of[int]{
+			Of:      policy.Of[int]{Name: "bomb", IfInvalid: policy.Ignore},
+			Default: func(*router.Route) (int, bool) { return 0, true },
+			Request: func(*router.Route, int) exchange.RequestFilter { return bomb{} },
+		}},
+	}
+	overHTTP2(t, o, func(t *testing.T, r *rig, c *http.Client, base string) {
+		r.route("a.test", pod)
+		panics.Store(0)
+		for i, want := range []int{200, 500, 200, 500, 200} {
+			path := "/"
+			if want == 500 {
+				path = "/panic"
+			}
+			res, err := c.Get(base + path)
+			if err != nil {
+				t.Fatalf("%d: %v", i, err)
+			}
+			_, err = io.Copy(io.Discard, res.Body)
+			res.Body.Close()
+			if res.StatusCode != want || err != nil {
+				t.Errorf("%d: %d %v, want %d", i, res.StatusCode, err, want)
+			}
+		}
+		if panics.Load() != 2 {
+			t.Errorf("%d panics were told of", panics.Load())
+		}
+		waitFor(t, "no request", func() bool { return r.engine.Requests() == 0 })
+	})
+}

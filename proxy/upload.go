@@ -136,7 +136,7 @@ func copyBody(codec *http1.Client, body exchange.Body) error {
 // stream is the upload goroutine: it pulls the body from the client and writes it to the Pod, until the end, a fault on either side,
 // or an interrupt. It touches nothing of the exchange but the body and the Pod's writing half.
 func (c *call) stream(body exchange.Body, codec *http1.Client) {
-	err := c.streamBody(body, codec)
+	err := c.streamSafely(body, codec)
 	c.upload.enter(working, c.e.sweeper.now.Load(), 0)
 	c.uploaded <- err
 	if _, client := errors.AsType[clientError](err); client {
@@ -146,6 +146,19 @@ func (c *call) stream(body exchange.Body, codec *http1.Client) {
 		}
 	}
 }
+
+// streamSafely is streamBody where a body that a filter wrapped may panic: nobody else would catch that on this goroutine.
+func (c *call) streamSafely(body exchange.Body, codec *http1.Client) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			c.e.panicked(v)
+			err = clientError{errPanic}
+		}
+	}()
+	return c.streamBody(body, codec)
+}
+
+var errPanic = errors.New("a panic ended the upload")
 
 func (c *call) streamBody(body exchange.Body, codec *http1.Client) error {
 	for {

@@ -245,6 +245,7 @@ func (f *front) drain(s stopping) {
 	o := f.options.shutdown
 	f.log.Info("shutting down", "drainDelay", o.DrainDelay.String(), "timeout", o.Timeout.String())
 	if f.traffic.Load() {
+		f.engine.Leave()
 		wait(s.kill, o.DrainDelay)
 	}
 	ctx, cancel := context.WithTimeout(s.kill, o.Timeout)
