@@ -25,7 +25,8 @@ func Text(w io.Writer, r *Results, bars []Bar) error {
 		b.WriteByte('\n')
 		b.WriteString(r.section(workload))
 	}
-	b.WriteString("\nRatios to nginx · to HAProxy, medians of the runs' ratios; below 1 is better\n\n")
+	b.WriteString("\nRatios to nginx · to HAProxy, medians of the runs' ratios; below 1 is better. \"CPU, least\" compares the best runs: what other\n" +
+		"programs do to a run is never to its good.\n\n")
 	b.WriteString(render(r.ratios()))
 	b.WriteByte('\n')
 	for _, bar := range bars {
@@ -144,32 +145,43 @@ func (r *Results) ratios() [][]string {
 	for _, p := range r.Peers {
 		rows[0] = append(rows[0], p.Name)
 	}
-	add := func(w Workload, what string, number func(Sample) float64) {
+	add := func(w Workload, what string, ratio func(peer, to string) (float64, bool)) {
 		row := []string{w.Name, what}
 		for _, p := range r.Peers {
-			row = append(row, r.pair(w, p, number))
+			row = append(row, pair(p, ratio))
 		}
 		rows = append(rows, row)
 	}
 	for _, w := range r.Workloads {
+		median := func(number func(Sample) float64) func(peer, to string) (float64, bool) {
+			return func(peer, to string) (float64, bool) {
+				ratio, ok := r.Ratio(w.Name, peer, to, number)
+				return ratio.Median, ok
+			}
+		}
 		if w.Kind == Idle {
-			add(w, "memory", Sample.IdleBytes)
+			add(w, "memory", median(Sample.IdleBytes))
 			continue
 		}
-		add(w, "CPU", Sample.CPUEach)
+		add(w, "CPU", median(Sample.CPUEach))
+		add(w, "CPU, least", func(peer, to string) (float64, bool) {
+			a, b := r.Of(w.Name, peer, Sample.CPUEach).Min, r.Of(w.Name, to, Sample.CPUEach).Min
+			return quotient(a, b), a > 0 && b > 0
+		})
 		if w.Kind == Rated {
-			add(w, "p99", Sample.P99Millis)
+			add(w, "p99", median(Sample.P99Millis))
 		}
 	}
 	return rows
 }
 
-func (r *Results) pair(w Workload, p Peer, number func(Sample) float64) string {
+// pair is a peer's ratio to nginx, and to HAProxy.
+func pair(p Peer, ratio func(peer, to string) (float64, bool)) string {
 	var parts []string
 	for _, to := range []string{"nginx", "haproxy"} {
 		part := "–"
-		if ratio, ok := r.Ratio(w.Name, p.Name, to, number); ok {
-			part = fmt.Sprintf("%.2f", ratio.Median)
+		if value, ok := ratio(p.Name, to); ok {
+			part = fmt.Sprintf("%.2f", value)
 		}
 		parts = append(parts, part)
 	}
