@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,6 +25,7 @@ type options struct {
 	rate             float64
 	calm             float64
 	retries          int
+	wait             time.Duration
 	idle             int
 	cores            cores
 	json             string
@@ -98,6 +100,7 @@ func parse(args []string, help io.Writer) (*options, error) {
 	f.Float64Var(&o.rate, "rate", 0, "requests/s of workloads with a rate (default 70% of nginx's maximum with 512 connections)")
 	f.Float64Var(&o.calm, "calm", 5, "percent of the cores that other programs may use before a run is made again")
 	f.IntVar(&o.retries, "retries", 2, "how often; the calmest counts")
+	f.DurationVar(&o.wait, "wait", 0, "how long each run may wait for other programs to use less than that")
 	f.IntVar(&o.idle, "idle", 10000, "idle connections of the workload idle")
 	f.IntVar(&o.cores.proxy, "proxy-core", -1, "core of the proxies (default the last one)")
 	f.IntVar(&o.cores.load, "load-core", -1, "core of the load (default the first one)")
@@ -120,8 +123,8 @@ func (o *options) check(rest []string) error {
 		return errors.New("-runs: at least 1")
 	case o.duration <= 0 || o.warmup < 0 || o.quiet < 0:
 		return errors.New("-duration, -warmup and -quiet are times to wait")
-	case o.calm < 0 || o.retries < 0:
-		return errors.New("-calm and -retries: 0 or more")
+	case o.calm < 0 || o.retries < 0 || o.wait < 0:
+		return errors.New("-calm, -retries and -wait: 0 or more")
 	case o.idle < 1 || o.idle > 14000:
 		return errors.New("-idle: from 1 to 14000, which is what the proxies are told to hold")
 	case o.rate < 0:
@@ -164,4 +167,11 @@ func (c *cores) resolve() error {
 		}
 	}
 	return nil
+}
+
+// distinct are the cores in use, each once.
+func (c cores) distinct() []int {
+	list := []int{c.proxy, c.load, c.backend}
+	slices.Sort(list)
+	return slices.Compact(list)
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
+	"podlane.dev/podlane/test/bench/measure"
 	"podlane.dev/podlane/test/bench/peers"
 	"podlane.dev/podlane/test/bench/report"
 )
@@ -42,7 +44,7 @@ func (s *stand) runAll(ctx context.Context) (*report.Results, error) {
 func (s *stand) settled(ctx context.Context, w workload, p peers.Peer, run int) (report.Sample, error) {
 	var best report.Sample
 	for attempt := range s.o.retries + 1 {
-		if err := ctx.Err(); err != nil {
+		if err := s.awaitCalm(ctx); err != nil {
 			return best, err
 		}
 		sample, err := s.once(ctx, w, p, run)
@@ -59,6 +61,30 @@ func (s *stand) settled(ctx context.Context, w workload, p peers.Peer, run int) 
 		}
 	}
 	return best, nil
+}
+
+// awaitCalm waits until other programs leave the cores alone, at most for as long as the options say.
+func (s *stand) awaitCalm(ctx context.Context) error {
+	const look = 500 * time.Millisecond
+	for deadline := time.Now().Add(s.o.wait); ctx.Err() == nil && time.Now().Before(deadline); {
+		before, err := measure.Cores()
+		if err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(look):
+		}
+		after, err := measure.Cores()
+		if err != nil {
+			return err
+		}
+		// Nothing of this benchmark runs now, so that what is busy are others.
+		if busy := after.Of(before, s.cores.distinct()...); 100*busy.Seconds()/look.Seconds()/float64(len(s.cores.distinct())) <= s.o.calm {
+			return nil
+		}
+	}
+	return ctx.Err()
 }
 
 // share is the part of nginx's maximum that workloads with a rate offer.

@@ -197,8 +197,7 @@ func (w *window) close() error {
 	}
 	cores, err := measure.Cores()
 	w.proxy, w.own = proxy.Sub(w.proxyBefore), own.Sub(w.ownBefore)
-	c := w.trial.s.cores
-	w.machine = cores.Of(w.coresBefore, c.proxy, c.load, c.backend)
+	w.machine = cores.Of(w.coresBefore, w.trial.s.cores.distinct()...)
 	return err
 }
 
@@ -215,7 +214,5 @@ func (w *window) sample(r *load.Result) report.Sample {
 // foreign is the part of the cores' time that others used. The kernel's count of a core is a sample, and may be a little less
 // than what was used.
 func (w *window) foreign(elapsed time.Duration) float64 {
-	c := w.trial.s.cores
-	distinct := map[int]bool{c.proxy: true, c.load: true, c.backend: true}
-	return max((w.machine-w.proxy.Total-w.own.Total).Seconds()/elapsed.Seconds()/float64(len(distinct)), 0)
+	return max((w.machine-w.proxy.Total-w.own.Total).Seconds()/elapsed.Seconds()/float64(len(w.trial.s.cores.distinct())), 0)
 }

@@ -57,15 +57,11 @@ func parseCores(text string) (Busy, error) {
 	return busy, nil
 }
 
-// Of is how busy some cores were, in all, since before. A core that is listed twice counts once.
+// Of is how busy some cores were, in all, since before.
 func (b Busy) Of(before Busy, cores ...int) time.Duration {
 	var sum time.Duration
-	seen := map[int]bool{}
 	for _, core := range cores {
-		if !seen[core] {
-			seen[core] = true
-			sum += b[core] - before[core]
-		}
+		sum += b[core] - before[core]
 	}
 	return sum
 }

@@ -44,7 +44,7 @@ func TestCores(t *testing.T) {
 		t.Errorf("parseCores = %v, %v; want 1.2s and 2s", got, err)
 	}
 	before := Busy{0: time.Second, 1: time.Second}
-	if d := got.Of(before, 0, 1, 1, 0); d != 1200*time.Millisecond {
+	if d := got.Of(before, 0, 1); d != 1200*time.Millisecond {
 		t.Errorf("both cores since before = %v, want 1.2s", d)
 	}
 	for _, broken := range []string{"", "cpu 1 2 3 4 5 6 7 8\n", "cpu0 1 2 3\n", "cpuX 1 2 3 4 5 6 7 8\n", "cpu0 1 2 3 4 5 6 7 x\n"} {
