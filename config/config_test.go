@@ -22,11 +22,11 @@ func groups() map[string][]config.Group {
 	return map[string][]config.Group{
 		"controller": {
 			config.ControllerListeners(), config.ControllerIngress(), config.NewCluster(),
-			config.ControllerLog(), config.ControllerShutdown(), config.NewHTTP(), config.NewTLS(), config.NewUpstream(), config.NewMetrics(),
+			config.ControllerLog(), config.ControllerShutdown(), config.NewHTTP(), config.NewHTTP2(), config.NewTLS(), config.NewUpstream(), config.NewMetrics(),
 		},
 		"serve": {
 			config.ServeListeners(), config.ServeIngress(), config.ServeLog(), config.ServeShutdown(),
-			config.NewHTTP(), config.NewTLS(), config.NewUpstream(), config.NewMetrics(),
+			config.NewHTTP(), config.NewHTTP2(), config.NewTLS(), config.NewUpstream(), config.NewMetrics(),
 		},
 	}
 }
@@ -97,6 +97,7 @@ func TestMistakesNameTheFlagAndTheRemedy(t *testing.T) {
 		{config.ServeIngress(), "--annotations-prefix=Acme", []string{"--annotations-prefix", "Acme"}},
 		{config.ServeIngress(), "--allow-external-name=maybe", []string{"--allow-external-name", "maybe"}},
 
+		{config.NewHTTP2(), "--http2-max-concurrent-streams=0", []string{"--http2-max-concurrent-streams", "1"}},
 		{config.NewCluster(), "--watch-namespace=a,B", []string{"--watch-namespace", `"B"`}},
 		{config.NewCluster(), "--configmap=podlane", []string{"--configmap", "write default/podlane"}},
 		{config.NewCluster(), "--publish-service=svc", []string{"--publish-service", "write default/svc"}},

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"podlane.dev/podlane/proxy"
+	"podlane.dev/podlane/proxy/http2"
 	"podlane.dev/podlane/proxy/observe"
 	"podlane.dev/podlane/router"
 	"podlane.dev/podlane/router/ingress"
@@ -59,6 +60,8 @@ func newFront(o frontOptions, log logr.Logger) (*front, error) {
 		return nil, errors.Join(err, f.closeLog())
 	}
 	options := engineOptions(o.http, o.upstream)
+	options.HTTP2 = http2.Options{MaxStreams: o.http2.Streams, ExtendedConnect: o.http2.WebSocket}
+	options.H2C = o.http2.Plain
 	options.Upstream.Observer, options.Upstream.External = upstreamObserver(f.metrics), o.external
 	options.Metrics, options.AccessLog, options.Panicked = f.metrics, f.access, panicLogger(log)
 	options.Memory, options.Pressured = o.memory, func(what string, share float64) {
@@ -77,6 +80,7 @@ func (f *front) makeTLS() error {
 	if err != nil {
 		return err
 	}
+	options.Protocols = f.options.http2.Protocols()
 	f.tls, err = server.NewConfig(f.certs, options)
 	return err
 }

@@ -15,6 +15,7 @@ import (
 type frontOptions struct {
 	listeners *config.Listeners
 	http      *config.HTTP
+	http2     *config.HTTP2
 	tls       *config.TLS
 	upstream  *config.Upstream
 	log       *config.Log
