@@ -208,9 +208,11 @@ func TestServeAdminPages(t *testing.T) {
 		"/debug/endpoints": fmt.Sprintf("default/web\n  127.0.0.1:%d  ready", port),
 		"/metrics":         `podlane_requests_total{`,
 	} {
-		if code, body := s.page(path); code != 200 || !strings.Contains(body, want) {
-			t.Errorf("%s: %d %q, want %q in it", path, code, body, want)
-		}
+		// A request is counted after its answer has left.
+		eventually(t, path+" shows "+want, func() bool {
+			code, body := s.page(path)
+			return code == 200 && strings.Contains(body, want)
+		})
 	}
 	var table tableJSON
 	_, body := s.page("/debug/routes?format=json")
