@@ -270,7 +270,7 @@ func (s *session) readHead(pod *podConn) error {
 			return nil
 		case x.Response.Status == 101:
 			return &http1.InvalidResponse{Detail: "101 without an upgrade"}
-		case x.Response.Status == 103 && x.Request.Version == exchange.HTTP11:
+		case x.Response.Status == 103 && x.Request.Version >= exchange.HTTP11:
 			if err := s.c.srv.Interim(x); err != nil {
 				return err
 			}

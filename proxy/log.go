@@ -21,7 +21,7 @@ func (s *session) log() {
 		Host:       q.Authority,
 		Target:     q.Target,
 		Protocol:   q.Version.String(),
-		Status:     x.Response.Status,
+		Status:     s.statusSeen(),
 		Reason:     string(x.Response.Why),
 		BytesIn:    x.BytesIn,
 		BytesOut:   x.BytesOut,

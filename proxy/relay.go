@@ -167,6 +167,14 @@ func (c *chain) begin() {
 	}
 }
 
+// statusSeen is the status that is counted and logged.
+func (s *session) statusSeen() int {
+	if s.status != 0 {
+		return s.status
+	}
+	return s.x.Response.Status
+}
+
 // record counts and logs the exchange at its end.
 func (s *session) record() {
 	x := s.x
@@ -178,7 +186,7 @@ func (s *session) record() {
 	s.e.tally.local(x.Response.Why)
 	if m := s.chain.metrics; m != nil {
 		m.End()
-		m.Observe(x.Response.Status, x.Timing.End.Sub(x.Timing.Start), x.BytesIn, x.BytesOut)
+		m.Observe(s.statusSeen(), x.Timing.End.Sub(x.Timing.Start), x.BytesIn, x.BytesOut)
 		if x.Upstream.Tries > 1 {
 			m.Retry()
 		}

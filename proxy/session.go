@@ -20,6 +20,8 @@ type session struct {
 	broken bool
 	// whole says that the request's body lies in the connection's buffer, so that it can be sent again.
 	whole bool
+	// status, where it is not 0, is what is counted and logged in place of the response's.
+	status int
 	// recorded says that record was called.
 	recorded bool
 	// generation is that of the table that routed the request.
@@ -112,6 +114,7 @@ func (s *session) answer(status int, why exchange.Why, body string) { s.x.Answer
 // write sends the response that x holds, which the proxy or a filter made.
 func (s *session) write() {
 	s.chain.filters.FilterResponse(s.x)
+	s.sayToGRPC()
 	s.relay(nil)
 }
 

@@ -321,3 +321,37 @@ func TestHTTP2Panic(t *testing.T) {
 		waitFor(t, "no request", func() bool { return r.engine.Requests() == 0 })
 	})
 }
+
+// gRPC clients get the proxy's own failures as a gRPC status; others do not.
+func TestGRPCStatusOfOwnAnswers(t *testing.T) {
+	overHTTP2(t, proxy.Options{}, func(t *testing.T, r *rig, c *http.Client, base string) {
+		r.route("a.test")
+		for _, row := range []struct {
+			host, kind, grpc string
+			status           int
+		}{
+			{"a.test", "application/grpc", "14", 200},
+			{"a.test", "application/grpc+proto", "14", 200},
+			{"other.test", "application/grpc;x=y", "12", 200},
+			{"a.test", "application/grpc-web", "", 503},
+			{"other.test", "text/plain", "", 404},
+		} {
+			req, err := http.NewRequest(http.MethodPost, base+"/p.S/M", strings.NewReader("\x00\x00\x00\x00\x00"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Host = row.host
+			req.Header.Set("Content-Type", row.kind)
+			res, err := c.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := io.ReadAll(res.Body)
+			res.Body.Close()
+			got := res.Header.Get("Grpc-Status")
+			if err != nil || res.StatusCode != row.status || got != row.grpc || row.grpc != "" && (len(b) > 0 || res.Header.Get("Grpc-Message") == "") {
+				t.Errorf("%s %s: %d, grpc-status %q, body %q, %v", row.host, row.kind, res.StatusCode, got, b, err)
+			}
+		}
+	})
+}

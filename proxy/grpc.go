@@ -1,0 +1,61 @@
+package proxy
+
+import (
+	"strconv"
+	"strings"
+
+	"podlane.dev/podlane/proxy/exchange"
+)
+
+// gRPC clients look for a status in the trailers of an answer with HTTP status 200, and make little of others. So they get the proxy's own
+// failures in that form: a response that is nothing but trailers ("Trailers-Only", PROTOCOL-HTTP2.md of the gRPC project).
+
+// grpcStatus returns the gRPC status of one of HTTP, by the gRPC project's table (http-grpc-status-mapping.md), with RESOURCE_EXHAUSTED for what
+// is too large.
+func grpcStatus(http int) int {
+	const unknown, permissionDenied, resourceExhausted, unimplemented, internal, unavailable, unauthenticated = 2, 7, 8, 12, 13, 14, 16
+	switch http {
+	case 400:
+		return internal
+	case 401:
+		return unauthenticated
+	case 403:
+		return permissionDenied
+	case 404:
+		return unimplemented
+	case 413, 431:
+		return resourceExhausted
+	case 429, 502, 503, 504:
+		return unavailable
+	}
+	return unknown
+}
+
+// isGRPC reports whether the request is one of gRPC.
+func isGRPC(x *exchange.Exchange) bool {
+	const kind = "application/grpc"
+	t := x.Request.Fields.Get(exchange.ContentType)
+	if x.Request.Version != exchange.HTTP2 || len(t) < len(kind) || !exchange.EqualFold(t[:len(kind)], kind) {
+		return false
+	}
+	return len(t) == len(kind) || t[len(kind)] == '+' || t[len(kind)] == ';'
+}
+
+// sayToGRPC gives an answer of the proxy's own the form in which gRPC clients understand it. The status of HTTP stays what is counted and
+// logged.
+func (s *session) sayToGRPC() {
+	r := &s.x.Response
+	if r.Status < 400 || !isGRPC(s.x) {
+		return
+	}
+	var message string
+	if t, ok := r.Body.(*exchange.Text); ok {
+		message = strings.TrimSpace(t.S)
+	}
+	s.status = r.Status
+	r.Fields.Reset(nil)
+	r.Fields.SetString(exchange.ContentType, "application/grpc")
+	r.Fields.AddString("Grpc-Status", strconv.Itoa(grpcStatus(r.Status)))
+	r.Fields.AddString("Grpc-Message", message)
+	r.Status, r.Body = 200, nil
+}
