@@ -8,6 +8,7 @@ LDFLAGS := -X main.version=$(VERSION)
 # The race detector needs cgo; without a C compiler the tests run without it.
 RACE ?= $(shell command -v $${CC:-gcc} >/dev/null 2>&1 && echo -race)
 FUZZTIME ?= 60s
+SOAK ?= 10m
 # Where `make demo` listens.
 HTTP ?= 127.0.0.1:8080
 HTTPS ?= 127.0.0.1:8443
@@ -71,12 +72,16 @@ bench-peers: ## Podlane beside nginx, HAProxy, Caddy and httputil.ReverseProxy, 
 	@$(GO) run ./test/bench $(BENCH)
 
 .PHONY: fuzz
-fuzz: ## Every fuzz target for FUZZTIME (60s)
-	@for p in $$($(GO) list ./router/... ./proxy/... ./tls/...); do \
-	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
-	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
-	  done; \
-	done
+fuzz: ## Every fuzz target, or those that match FUZZ, for FUZZTIME (60s) each
+	@grep -rHo --include='*_test.go' '^func Fuzz[[:alnum:]_]*' cmd config controllers proxy router test tls \
+	  | sed 's|/[^/]*:func | |' | grep -E -- '$(or $(FUZZ),.)' | sort | while read -r dir name; do \
+	    echo "$$dir $$name"; \
+	    $(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x ./$$dir </dev/null || exit 1; \
+	  done
+
+.PHONY: soak
+soak: ## A mixed load with churn, aborts and resets for SOAK (10m): no wrong answer, flat memory
+	$(GO) test -v -count=1 -timeout 2h ./test/soak -duration $(SOAK)
 
 .PHONY: clean
 clean: ## Remove what was built here (the control plane stays in its cache)

@@ -171,7 +171,7 @@ func TestEarlyAnswers(t *testing.T) {
 					t.Error(err)
 				}
 				next := b.dialTo("http")
-				defer next.Close()
+				defer func() { _ = next.Close() }()
 				b.send(next, []string{"GET /next HTTP/1.1\r\nHost: a\r\n\r\n"})
 				if _, text, err := readAnswer(bufio.NewReader(next), "GET"); err != nil || text != ownAnswer("a", "/next") {
 					t.Fatalf("%q, %v", text, err)

@@ -26,7 +26,7 @@ var known = map[string]string{
 }
 
 // newVectorBench starts the Pods and routes that vectors.txt speaks of.
-func newVectorBench(t *testing.T) *bench {
+func newVectorBench(t testing.TB, o proxy.Options) *bench {
 	t.Helper()
 	r := &record{}
 	pod := func(name string) string { return r.pod(t, name, nil) }
@@ -35,7 +35,8 @@ func newVectorBench(t *testing.T) *bench {
 		t.Fatal(err)
 	}
 	a, open := pod("a"), pod("open")
-	return newBench(t, proxy.Options{Policies: []filters.Policy{filters.SSLRedirect()}}, r,
+	o.Policies = []filters.Policy{filters.SSLRedirect()}
+	return newBench(t, o, r,
 		place{host: "a", path: "/", pod: a}, place{host: "a", path: "/admin", pod: pod("admin")},
 		place{host: "a", path: "/caf%C3%A9", pod: pod("cafe")},
 		place{host: "a.example.com", path: "/", pod: pod("example")},
@@ -178,7 +179,7 @@ func TestVectors(t *testing.T) {
 // runVectors sends all in all ways to engines of its own, and returns how many runs there were.
 func runVectors(t *testing.T, scheme string, all []vectors.Vector, ways []way) (runs int64) {
 	t.Helper()
-	strict, lenient := newVectorBench(t), newVectorBench(t)
+	strict, lenient := newVectorBench(t, proxy.Options{}), newVectorBench(t, proxy.Options{})
 	lenient.mayAbort = true
 	if scheme == "https" {
 		strict.encrypted()
@@ -273,7 +274,7 @@ func (b *bench) try(v vectors.Vector, pieces []string) error {
 		v.Seen = append(slices.Clone(seen(v)), vectors.Seen{Line: "GET /after HTTP/1.1"})
 		v.Input += next
 	}
-	return b.pods(v, texts, c.RemoteAddr().(*net.TCPAddr).Port)
+	return b.pods(v, texts, port(c.RemoteAddr()))
 }
 
 // dialFor opens a connection for pieces.
@@ -284,14 +285,17 @@ func (b *bench) dialFor(pieces []string) client {
 	return b.dial()
 }
 
+// port is that of a TCP address.
+func port(a net.Addr) int { return a.(*net.TCPAddr).Port }
+
 // gotOnly says what the Pods got, where the answers are wrong already.
 func (b *bench) gotOnly(v vectors.Vector) error {
 	requests, extra, problems := b.take()
 	return fmt.Errorf("the Pods got %d requests %v and %d more bytes; %v; %d were expected", len(requests), requests, extra, problems, len(seen(v)))
 }
 
-// pods judges what the Pods got. texts are the answers that they gave, in order; port is where the client connected.
-func (b *bench) pods(v vectors.Vector, texts []string, port int) error {
+// pods judges what the Pods got. texts are the answers that they gave, in order; at is the port to which the client connected.
+func (b *bench) pods(v vectors.Vector, texts []string, at int) error {
 	want := seen(v)
 	if b.mayAbort && !b.settled() {
 		return errors.New("a Pod waits for the rest of a request that was aborted")
@@ -306,7 +310,7 @@ func (b *bench) pods(v vectors.Vector, texts []string, port int) error {
 		return fmt.Errorf("the Pods got %d bytes beside %v", extra, requests)
 	}
 	for i, w := range want {
-		if err := errors.Join(match(requests[i], w), b.invented(requests[i], v.Input, port)); err != nil {
+		if err := errors.Join(match(requests[i], w), b.invented(requests[i], v.Input, at)); err != nil {
 			return fmt.Errorf("request %d: %w; the Pod got %v", i, err, requests[i])
 		}
 		own := ownAnswer(requests[i].pod, requests[i].Target())
