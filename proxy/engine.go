@@ -186,10 +186,22 @@ func (e *Engine) Connections() int { return e.sweeper.len() }
 // Requests is the number of requests in flight.
 func (e *Engine) Requests() int { return int(e.active.Load()) }
 
-// Leave makes every further answer carry Connection: close, and nothing else: clients that are active go elsewhere by themselves. It is
-// for the time in which others learn that this process ends: where Shutdown closes a connection that is idle, the request that is on its
-// way to it at that moment is lost, and after Leave only clients that were silent since then have such connections.
-func (e *Engine) Leave() { e.leaving.Store(true) }
+// Leave makes every further answer carry Connection: close, and HTTP/2 connections take no new streams: clients that are active go elsewhere
+// by themselves. It is for the time in which others learn that this process ends: where Shutdown closes a connection that is idle, the request
+// that is on its way to it at that moment is lost, and after Leave only clients that were silent since then have such connections.
+func (e *Engine) Leave() {
+	e.leaving.Store(true)
+	e.endStreams()
+}
+
+// endStreams asks the clients of HTTP/2 connections to open no more streams on them.
+func (e *Engine) endStreams() {
+	e.sweeper.each(func(c *conn) {
+		if h2 := c.h2.Load(); h2 != nil {
+			h2.conn.Shutdown()
+		}
+	})
+}
 
 // Drain makes every further answer carry Connection: close, and closes connections that are idle. Listeners stay open.
 func (e *Engine) Drain() {

@@ -7,7 +7,8 @@ import (
 // pressure is how much of the process's memory is in use, in steps.
 type pressure int32
 
-// The steps: at the first no connection is kept open and idle ones to Pods are closed; at the second new requests are refused.
+// The steps: at the first no connection is kept open, HTTP/2 ones take no new streams, and idle ones to Pods are closed; at the second
+// new requests are refused.
 const (
 	calm pressure = iota
 	shrinking
@@ -54,6 +55,7 @@ func (e *Engine) measureMemory() {
 	before := pressure(m.level.Swap(int32(level)))
 	if level >= shrinking {
 		e.registry.Shrink(e.registry.Open())
+		e.endStreams()
 	}
 	if level != before && e.opts.Pressured != nil {
 		e.opts.Pressured(level.String(), share)

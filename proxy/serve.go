@@ -155,6 +155,12 @@ func (e *Engine) shedIdle(n int) {
 	}
 	var found []candidate
 	e.sweeper.each(func(c *conn) {
+		if h2 := c.h2.Load(); h2 != nil {
+			if h2.conn.Idle() {
+				found = append(found, candidate{c, c.since.Load()})
+			}
+			return
+		}
 		if w := c.main.word.Load(); phaseOf(w) == idle && markOf(w) == unmarked {
 			found = append(found, candidate{c, c.since.Load()})
 		}
