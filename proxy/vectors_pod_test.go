@@ -32,6 +32,7 @@ type record struct {
 	bytes    int // of everything
 	whole    int // of whole requests
 	partial  int // connections on which a request has begun and is not whole
+	writing  int // answers that have begun and are not whole
 	requests []got
 	problems []string
 	conns    int
@@ -52,6 +53,15 @@ func (r *record) settled() bool {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		return r.partial == 0
+	})
+}
+
+// written waits until every Pod has sent what it has to say.
+func (r *record) written() bool {
+	return eventually(func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.writing == 0
 	})
 }
 
@@ -111,7 +121,7 @@ func (r *record) pod(t testing.TB, name string, script func(c net.Conn, q got) (
 		for {
 			request, err := vectors.ReadRequest(br)
 			q := got{Request: request, pod: name, conn: conn}
-			if !r.add(side, q, br.Buffered() > 0, err) || !script(c, q) {
+			if !r.add(side, q, br.Buffered() > 0, err) || !r.answer(c, q, script) {
 				return
 			}
 		}
@@ -130,7 +140,17 @@ func (r *record) add(side *podSide, q got, more bool, err error) bool {
 		return false
 	}
 	r.requests, r.whole = append(r.requests, q), r.whole+len(q.Raw)
+	r.writing++
 	return true
+}
+
+// answer lets script answer q.
+func (r *record) answer(c net.Conn, q got, script func(c net.Conn, q got) bool) (again bool) {
+	again = script(c, q)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.writing--
+	return again
 }
 
 // plainAnswer says who answers what.
