@@ -94,6 +94,10 @@ func (c *conn) opened() {
 	if !c.ready {
 		c.ready = true
 		c.g.opened++
+		if c.g.keep {
+			c.ask(c.g.clock.now()) // now: a proxy waits less long for a first request than for a second
+			return
+		}
 	}
 	c.onward()
 }

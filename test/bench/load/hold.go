@@ -20,13 +20,13 @@ func Hold(ctx context.Context, l *loop.Loop, plan Plan) (*Result, error) {
 		if err := g.open(); err != nil {
 			return err
 		}
-		if err := g.askAll(warming); err != nil {
+		if err := g.settle(); err != nil {
 			return err
 		}
 		if err := g.watched(holding); err != nil {
 			return err
 		}
-		if err := g.askAll(counting); err != nil {
+		if err := g.askAll(); err != nil {
 			return err
 		}
 		return g.drain()
@@ -34,26 +34,35 @@ func Hold(ctx context.Context, l *loop.Loop, plan Plan) (*Result, error) {
 	return g.result, err
 }
 
-// askAll sends one request on every connection, some at a time, and waits for the answers.
-func (g *generator) askAll(p phase) error {
-	g.phase = p
+// settle waits for the answers that are due.
+func (g *generator) settle() error {
 	deadline := g.clock.now() + 30*time.Second
-	asked := 0
-	for asked < len(g.conns) || g.busy > 0 {
-		for asked < len(g.conns) && g.busy < connecting {
-			if c := g.conns[asked]; c.idle() {
-				c.ask(g.clock.now())
-			} else {
-				g.fail(&g.result.Errors.Closed, errors.New("an idle connection was closed"))
-			}
-			asked++
-		}
+	for g.busy > 0 {
 		if err := g.turnOver(10 * time.Millisecond); err != nil {
 			return err
 		}
 		if g.clock.now() > deadline {
-			return fmt.Errorf("%d of %d connections had an answer in 30 seconds; %s", asked-g.busy, len(g.conns), g.result.Errors.First)
+			return fmt.Errorf("%d answers did not come in 30 seconds; %s", g.busy, g.result.Errors.First)
 		}
 	}
 	return nil
+}
+
+// askAll sends one request on every connection, some at a time, and waits for the answers.
+func (g *generator) askAll() error {
+	g.phase = counting
+	for _, c := range g.conns {
+		if c.idle() {
+			c.ask(g.clock.now())
+		} else {
+			g.fail(&g.result.Errors.Closed, errors.New("an idle connection was closed"))
+		}
+		if g.busy < connecting {
+			continue
+		}
+		if err := g.settle(); err != nil {
+			return err
+		}
+	}
+	return g.settle()
 }

@@ -168,7 +168,7 @@ const connecting = 64
 func (g *generator) open() error {
 	deadline := g.clock.now() + 30*time.Second
 	for g.opened < g.plan.Connections {
-		for len(g.conns) < g.plan.Connections && len(g.conns)-g.opened < connecting {
+		for len(g.conns) < g.plan.Connections && len(g.conns)-g.opened+g.busy < connecting {
 			c := newConn(g, len(g.conns))
 			g.conns = append(g.conns, c)
 			c.connect()
