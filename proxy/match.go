@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"strings"
 
 	"podlane.dev/podlane/proxy/filters"
 	"podlane.dev/podlane/router"
@@ -24,35 +25,72 @@ func (s *session) match() (c *chain, ambiguous bool) {
 
 // evades reports whether a Pod that takes encoded slashes or backslashes for separators would read the path as one that another route,
 // with other security policies, answers for. They are in the paths of honest applications (GitLab, npm scopes, RabbitMQ), so nothing else is
-// wrong with them.
+// wrong with them. Few Pods know both: each kind is read by itself too, or one could lead the other reading back to where it is harmless.
 func (s *session) evades(c *chain, t *router.Table) bool {
+	for _, escapes := range [...]string{"%2F", "%5C", "%2F%5C"} {
+		if s.leadsAway(escapes, c, t) {
+			return true
+		}
+	}
+	return false
+}
+
+// leadsAway reports whether the path leads to a route with other security policies than those of c where escapes are separators.
+func (s *session) leadsAway(escapes string, c *chain, t *router.Table) bool {
 	x := s.x
 	at := len(x.Scratch)
-	x.Scratch = appendSeparated(x.Scratch, x.Request.Path)
+	x.Scratch = appendSeparated(x.Scratch, x.Request.Path, escapes)
 	read := x.Scratch[at:]
 	if len(read) == len(x.Request.Path) {
 		return false
 	}
-	read, _, err := router.CanonicalPath(nil, read)
-	if err != nil {
-		// It would climb above the root: nothing of ours is there.
-		return false
-	}
+	read = resolve(read)
 	other, ok := t.Lookup(text(x.Request.Hostname), text(read))
 	return ok && other != c.route && filters.Guard(s.e.opts.Policies, other) != filters.Guard(s.e.opts.Policies, c.route)
 }
 
-// appendSeparated appends a canonical path with its encoded slashes and backslashes as slashes.
-func appendSeparated(dst, path []byte) []byte {
+// appendSeparated appends a canonical path with slashes in the place of those of its escapes that are in escapes.
+func appendSeparated(dst, path []byte, escapes string) []byte {
 	for i := 0; i < len(path); i++ {
-		if path[i] == '%' && i+2 < len(path) {
-			if e := text(path[i+1 : i+3]); e == "2F" || e == "5C" {
-				dst = append(dst, '/')
-				i += 2
-				continue
-			}
+		if path[i] == '%' && i+2 < len(path) && strings.Contains(escapes, text(path[i:i+3])) {
+			dst = append(dst, '/')
+			i += 2
+			continue
 		}
 		dst = append(dst, path[i])
 	}
 	return dst
+}
+
+// resolve merges slashes and removes dot segments as a Pod may (RFC 3986 section 5.2.4): what climbs above the root stays there, where our
+// own canonical form refuses it. It overwrites path, whose escapes are canonical.
+func resolve(path []byte) []byte {
+	out := path[:0]
+	for i := 0; i < len(path); {
+		for i < len(path) && path[i] == '/' {
+			i++
+		}
+		n := bytes.IndexByte(path[i:], '/')
+		if n < 0 {
+			n = len(path) - i
+		}
+		segment := path[i : i+n]
+		last := i+n == len(path)
+		i += n
+		switch string(segment) {
+		case ".":
+		case "..":
+			out = out[:max(bytes.LastIndexByte(out, '/'), 0)]
+		default:
+			out = append(append(out, '/'), segment...)
+			continue
+		}
+		if last {
+			out = append(out, '/')
+		}
+	}
+	if len(out) == 0 {
+		out = append(out, '/')
+	}
+	return out
 }

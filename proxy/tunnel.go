@@ -14,7 +14,8 @@ import (
 func (s *session) tunnel(pod *podConn) {
 	x, c := s.x, s.c
 	token := x.Response.Fields.Get(exchange.Upgrade)
-	if !exchange.EqualFold(token, string(x.Request.Upgrade)) {
+	// A second field would name a protocol on top of the first (RFC 9110 section 7.8), which nobody asked for.
+	if !exchange.EqualFold(token, string(x.Request.Upgrade)) || x.Response.Fields.Count(exchange.Upgrade) > 1 {
 		s.lose(pod, failInvalid)
 		s.fail(failInvalid)
 		return

@@ -20,10 +20,7 @@ import (
 
 // known are the vectors that fail today, by ID or by the ID without the number of the case, each with the reason. One that no longer fails is an error, so that
 // the list holds only what is needed.
-var known = map[string]string{
-	"P7-mixed": "session.evades reads %2F and %5C as separators both at once; a Pod that knows only one of them reads another path",
-	"P7-above": "session.evades takes a reading that climbs above the root for harmless; many Pods stay at the root",
-}
+var known = map[string]string{}
 
 // newVectorBench starts the Pods and routes that vectors.txt speaks of.
 func newVectorBench(t testing.TB, o proxy.Options) *bench {

@@ -29,9 +29,7 @@ func (b *bench) speaking(scheme string) *bench {
 }
 
 // knownUpgrades are the cases of TestUpgradeAnswers that fail today, each with the reason.
-var knownUpgrades = map[string]string{
-	"two fields": "session.tunnel looks at the first Upgrade field of a 101 only",
-}
+var knownUpgrades = map[string]string{}
 
 // upgradeAnswers are what a Pod may say to an upgrade attempt, and the status that the client gets of it; none is a switch.
 var upgradeAnswers = map[string]struct {

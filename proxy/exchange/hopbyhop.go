@@ -47,7 +47,7 @@ func hasMember(f *Fields, id ID, want string) bool {
 }
 
 // RemoveHopByHop removes from a Pod's answer what ends at this hop. What its Connection field nominates goes too, but for
-// fields that carry framing or identity.
+// fields that carry framing or identity. Trailer is left to the codec, which knows whether trailers are passed on.
 func (r *Response) RemoveHopByHop() {
 	f := &r.Fields
 	if f.Has(Connection) {
@@ -65,6 +65,8 @@ func (r *Response) RemoveHopByHop() {
 		}
 	}
 	for _, id := range hopByHop {
-		f.Del(id)
+		if id != Trailer {
+			f.Del(id)
+		}
 	}
 }

@@ -124,6 +124,7 @@ func (s *Server) Interim(x *exchange.Exchange) error {
 	res := &x.Response
 	res.RemoveHopByHop()
 	res.Fields.Del(exchange.ContentLength)
+	res.Fields.Del(exchange.Trailer)
 	b := appendStatus(nil, res)
 	b = res.Fields.AppendTo(b)
 	return s.interim(append(b, "\r\n"...))
@@ -168,6 +169,9 @@ func (s *Server) StartResponse(x *exchange.Exchange, p exchange.Persistence) exc
 	}
 	if req.Version == exchange.HTTP10 && !f.Has(exchange.ContentLength) {
 		p = exchange.CloseAfter
+	}
+	if !o.chunked || !req.TrailersOK {
+		f.Del(exchange.Trailer)
 	}
 	b = f.AppendTo(b)
 	o.buf = s.endHead(b, x, p)
