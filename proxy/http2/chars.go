@@ -45,6 +45,8 @@ func all(s string, c class) bool {
 	return true
 }
 
+func isToken(s string) bool { return s != "" && all(s, tchar) }
+
 // isValue reports whether s may be a field's value: no control characters, and no white space at its ends.
 func isValue(s string) bool {
 	if s == "" {

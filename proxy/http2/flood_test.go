@@ -170,7 +170,6 @@ func TestContinuationFlood(t *testing.T) {
 // TestHeaderBomb: a block of one-byte references to a large entry of the dynamic table is refused at 32 KiB, and costs no memory
 // (CVE-2026-47774).
 func TestHeaderBomb(t *testing.T) {
-	t.Parallel()
 	release := make(chan struct{})
 	c := dial(t, func(s *http2.Stream, x *exchange.Exchange) {
 		<-release
@@ -190,7 +189,7 @@ func TestHeaderBomb(t *testing.T) {
 	c.sync()
 	grown := int64(heap()) - int64(before)
 	t.Logf("heap grew by %d KiB for 99 streams", grown>>10)
-	if grown > 99*40<<10 {
+	if grown > 99*12<<10 {
 		t.Errorf("heap grew by %d bytes", grown)
 	}
 	for i := range 99 {
@@ -255,9 +254,9 @@ func TestProgressIsNoFlood(t *testing.T) {
 		n := 0
 		c.wait("DATA", func(events []event, _ bool) bool {
 			n = sum(events, id)
+			c.events = nil // so that a long test stays fast
 			return n > 0
 		})
-		c.drop()
 		got += n
 		for ; n > 0; n -= 4 << 10 {
 			c.do(c.fr.WriteWindowUpdate(0, uint32(min(n, 4<<10))))

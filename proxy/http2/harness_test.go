@@ -29,7 +29,9 @@ func TestMain(m *testing.M) {
 // stopped is a Clock.
 type stopped struct{}
 
-func (stopped) Date() []byte { return []byte("Sun, 22 Nov 2026 03:22:39 GMT") }
+var date = []byte("Sun, 22 Nov 2026 03:22:39 GMT")
+
+func (stopped) Date() []byte { return date }
 
 // defaults are Options without settings.
 func defaults() (o http2.Options) { return o }
@@ -39,10 +41,12 @@ type program func(s *http2.Stream, x *exchange.Exchange)
 
 // server serves one side of connections with a program, and sweeps them.
 type server struct {
-	o    http2.Options
-	run  program
-	stop chan struct{}
-	wg   sync.WaitGroup
+	t     testing.TB
+	o     http2.Options
+	run   program
+	start func(*http2.Stream) // begin, unless a test has its own
+	stop  chan struct{}
+	wg    sync.WaitGroup
 
 	mu    sync.Mutex
 	conns map[*http2.Conn]net.Conn
@@ -50,7 +54,8 @@ type server struct {
 
 func newServer(t testing.TB, o http2.Options, run program) *server {
 	t.Helper()
-	v := &server{o: o, run: run, stop: make(chan struct{}), conns: map[*http2.Conn]net.Conn{}}
+	v := &server{t: t, o: o, run: run, stop: make(chan struct{}), conns: map[*http2.Conn]net.Conn{}}
+	v.start = v.begin
 	v.wg.Go(v.sweep)
 	t.Cleanup(v.close)
 	return v
@@ -85,14 +90,17 @@ func (v *server) sweep() {
 }
 
 // serve serves nc and returns its Conn, and a channel with what Serve returned.
-func (v *server) serve(nc net.Conn) (*http2.Conn, <-chan error) {
+func (v *server) serve(nc net.Conn) (*http2.Conn, <-chan error) { return v.serveFrom(nc, nil) }
+
+// serveFrom is serve for a connection of which the first bytes were read already.
+func (v *server) serveFrom(nc net.Conn, first []byte) (*http2.Conn, <-chan error) {
 	c := http2.NewConn(nc, v.o, stopped{})
 	result := make(chan error, 1)
 	v.mu.Lock()
 	v.conns[c] = nc
 	v.mu.Unlock()
 	v.wg.Go(func() {
-		err := c.Serve(nil, v.begin)
+		err := c.Serve(first, v.start)
 		nc.Close()
 		v.mu.Lock()
 		delete(v.conns, c)

@@ -126,7 +126,9 @@ func (h *requestHead) field(f hpack.HeaderField) {
 		if !h.inFields {
 			h.endPseudo()
 		}
-		h.regular(f.Name, f.Value)
+		if !h.malformed {
+			h.regular(f.Name, f.Value)
+		}
 	}
 }
 
@@ -138,9 +140,12 @@ func (h *requestHead) pseudo(name, value string) {
 		return
 	}
 	h.seen |= bit
+	if at != nil {
+		*at = h.keep(value)
+	}
 	switch bit {
 	case pseudoMethod:
-		if len(value) > maxMethod || value == "" || !all(value, tchar) {
+		if len(value) > maxMethod || !isToken(value) {
 			h.refuse(errMethod)
 		}
 	case pseudoScheme:
@@ -150,10 +155,7 @@ func (h *requestHead) pseudo(name, value string) {
 	case pseudoPath:
 		h.target(value)
 	case pseudoProtocol:
-		h.malformed = !h.o.ExtendedConnect || value == "" || !all(value, tchar)
-	}
-	if at != nil {
-		*at = h.keep(value)
+		h.malformed = !h.o.ExtendedConnect || !isToken(value)
 	}
 }
 
@@ -315,6 +317,7 @@ func (h *requestHead) crumb(value string) {
 // end judges the whole head after its last field.
 func (h *requestHead) end() {
 	if h.done() {
+		h.shrink()
 		return
 	}
 	if !h.inFields {
@@ -335,6 +338,15 @@ func (h *requestHead) end() {
 	if path[0] != '/' && !(len(path) == 1 && path[0] == '*' && string(h.method.of(h.text)) == "OPTIONS") {
 		h.refuse(errTarget)
 	}
+}
+
+// shrink drops what nobody will read of a head that is refused: an attacker's is large, and its stream may stay for a minute.
+func (h *requestHead) shrink() {
+	if cap(h.text) <= keptText && cap(h.cookie) <= keptText {
+		return
+	}
+	method := append([]byte(nil), h.method.of(h.text)...)
+	h.text, h.lines, h.cookie, h.method = method, nil, nil, span{0, len(method)}
 }
 
 // fillRequest makes x's request of the head. It returns the rule that the request breaks, if any.
@@ -360,35 +372,4 @@ func (h *requestHead) fillRequest(x *exchange.Exchange) error {
 		}
 	}
 	return nil
-}
-
-// trailers is a trailer section.
-type trailers struct {
-	head
-	o         *Options
-	size      int
-	malformed bool
-}
-
-func (t *trailers) begin(o *Options) {
-	t.reset()
-	t.size, t.malformed, t.o = 0, false, o
-}
-
-// field takes the next field of the block. What must not come in a trailer section is dropped.
-func (t *trailers) field(f hpack.HeaderField) {
-	t.size += len(f.Name) + len(f.Value) + len(": \r\n")
-	if t.malformed || t.size > maxTrailer || len(t.lines) == maxTrailers || f.Name == "" || len(f.Name) > maxName ||
-		!all(f.Name, lowerTchar) || !isValue(f.Value) {
-		t.malformed = true
-		return
-	}
-	id := exchange.IDOf(f.Name)
-	if connectionSpecific(id) {
-		t.malformed = true
-		return
-	}
-	if !forbiddenTrailer(id, f.Name) && (t.o.Underscores == KeepUnderscores || !hasUnderscore(f.Name)) {
-		t.add(id, f.Name, f.Value)
-	}
 }

@@ -148,10 +148,13 @@ func (l *link) close(s *stream, how closing) {
 	l.side.stepped()
 }
 
-// die says that the socket has failed. The lock is held.
+// die says that the socket has failed, or is not wanted any more. The lock is held.
 func (l *link) die(err error) {
 	if l.dead {
 		return
+	}
+	if l.closing {
+		err = nil // all was said
 	}
 	l.dead, l.cause = true, err
 	// Whoever reads or writes ends at once, without a word on an encrypted connection either.

@@ -183,7 +183,7 @@ func netHTTP(t testing.TB) string {
 				return
 			}
 			all.Go(func() {
-				(&xhttp2.Server{}).ServeConn(c, &xhttp2.ServeConnOpts{Handler: handler})
+				(&xhttp2.Server{}).ServeConn(c, &xhttp2.ServeConnOpts{Handler: handler}) //nolint:staticcheck // it is what we compare with
 			})
 		}
 	})

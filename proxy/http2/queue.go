@@ -104,8 +104,8 @@ const (
 )
 
 func (r *recent) how(id uint32) closing {
-	for _, v := range r.ids {
-		if v>>1 == id {
+	for i := range r.ids { // not by value, which would copy all
+		if v := r.ids[i]; v>>1 == id {
 			return closing(v & 1)
 		}
 	}

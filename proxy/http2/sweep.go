@@ -86,6 +86,9 @@ func (l *link) sweepLink(now time.Duration) (closer bool) {
 	case greeting:
 		l.lapseAfter(age, t.FirstByte, errFirstByte)
 	case resting:
+		if writes&1 == 1 {
+			w.phase.since = now // the last answer is still being taken
+		}
 		l.lapseAfter(age, t.Idle, errIdle)
 	case inHead:
 		l.lapseAfter(age, t.Header, errSlowHead)
@@ -140,7 +143,9 @@ func (l *link) sweepStreams(now time.Duration) {
 		l.mu.Lock()
 		l.streams.each(func(at *stream) {
 			switch o := &at.send; {
-			case o.wait == noWait || s != nil:
+			case s != nil || o.wait != forWindow && (o.wait != forTurn || l.window > 0):
+				// Whether there is room is the whole connection's matter.
+				o.since = 0
 			case o.since == 0:
 				o.since = now
 			case now-o.since > l.o.Timeouts.Stall:
