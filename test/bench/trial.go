@@ -52,7 +52,11 @@ func (s *stand) once(ctx context.Context, w workload, p peers.Peer, run int) (sa
 	}
 	defer process.Stop()
 	t := &trial{s: s, address: address, run: run, rate: s.rates[w.name]}
-	if sample, err = t.measure(ctx, w, site, process.PID()); err != nil {
+	sample, err = t.measure(ctx, w, site, process.PID())
+	switch {
+	case ctx.Err() != nil:
+		return sample, ctx.Err()
+	case err != nil:
 		return sample, fmt.Errorf("%s, %s: %w\n%s", p.Name, w.name, err, process.Said())
 	}
 	sample.Workload, sample.Peer, sample.Run = w.name, p.Name, run

@@ -147,12 +147,20 @@ func (r *Process) stop(grace time.Duration) {
 	}
 }
 
-// FreeAddress returns an address of loopback that nobody listens on.
+// FreeAddress returns an address of loopback that nobody listens on. Where all ports are in use it waits for one.
 func FreeAddress(ctx context.Context) (netip.AddrPort, error) {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp4", "127.0.0.1:0")
-	if err != nil {
-		return netip.AddrPort{}, err
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	for {
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp4", "127.0.0.1:0")
+		if err == nil {
+			defer l.Close()
+			return netip.ParseAddrPort(l.Addr().String())
+		}
+		select {
+		case <-ctx.Done():
+			return netip.AddrPort{}, err
+		case <-time.After(200 * time.Millisecond):
+		}
 	}
-	defer l.Close()
-	return netip.ParseAddrPort(l.Addr().String())
 }

@@ -100,6 +100,7 @@ func TestText(t *testing.T) {
 	r := example()
 	r.Samples[0].Errors = load.Errors{Closed: 2, First: "reset"}
 	r.Samples[4].Errors = load.Errors{Closed: 3, First: "reset"}
+	r.Peers = append(r.Peers, Peer{Name: "late"})
 	var out strings.Builder
 	if err := Text(&out, r, Bars(r)); err != nil {
 		t.Fatal(err)
@@ -114,9 +115,10 @@ func TestText(t *testing.T) {
 		"| nginx   | 50,000 (50,000–50,000) | 20.00 (10.00–30.00) | 5.00 |  15.00 |",
 		"| podlane | 50,000 (50,000–50,000) |  10.00 (5.00–15.00) | 2.50 |   7.50 |",
 		"| podlane | 5,000 (5,000–5,000) |",
-		"| small-64 |        CPU | 1.00 · – |  0.50 · – |\n",
-		"| small-64 | CPU, least | 1.00 · – |  0.50 · – |\n",
-		"| idle     |     memory | 1.00 · – | 10.00 · – |\n",
+		"| late    |                      – |                   – |    – |",
+		"| small-64 |        CPU | 1.00 · – |  0.50 · – | – · – |\n",
+		"| small-64 | CPU, least | 1.00 · – |  0.50 · – | – · – |\n",
+		"| idle     |     memory | 1.00 · – | 10.00 · – | – · – |\n",
 		"PASS      CPU per request, small GET, 64 connections, podlane/nginx: 0.5, bar ≤ 1\n",
 		"PASS      memory of an idle connection: 5000 bytes, bar ≤ 5000 bytes\n",
 	} {

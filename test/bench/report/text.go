@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -108,6 +109,9 @@ func (r *Results) section(w Workload) string {
 // cell is what a column shows of a peer's runs.
 func (r *Results) cell(w Workload, p Peer, c column) string {
 	text := func(v float64) string { return group(fmt.Sprintf("%.*f", c.digits, v)) }
+	if !slices.ContainsFunc(r.Samples, func(s Sample) bool { return s.Workload == w.Name && s.Peer == p.Name }) {
+		return "–" // interrupted before
+	}
 	s := r.Of(w.Name, p.Name, c.number)
 	switch c.show {
 	case spread:
