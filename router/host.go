@@ -17,6 +17,7 @@ type Host struct {
 	root        node
 	defaultPath *Route
 	routes      []*Route // in match order, the default last
+	tls         *TLSPolicy
 }
 
 // node is one path element of the trie of Prefix routes.
@@ -47,6 +48,9 @@ func NewHost(name string, routes []*Route) *Host {
 	h := &Host{name: name}
 	keyed := make([]keyedRoute, 0, len(routes))
 	for _, r := range routes {
+		if h.tls == nil {
+			h.tls = r.TLS
+		}
 		if r.IsDefault {
 			if h.defaultPath == nil {
 				h.defaultPath = r
@@ -197,6 +201,9 @@ func (h *Host) matchPrefix(path string, trace *Trace) *Route {
 
 // Name returns the host as rules write it: "*.suffix" for a wildcard, "" for rules without a host.
 func (h *Host) Name() string { return h.name }
+
+// TLS returns what the host asks of its clients, nil for nothing.
+func (h *Host) TLS() *TLSPolicy { return h.tls }
 
 // Routes returns the host's routes in the order in which they match: Exact before Prefix, longer paths first, the default
 // last. The caller must not change the slice.

@@ -114,6 +114,8 @@ type Route struct {
 	HasCertificate bool
 	// IsDefault marks defaultBackend routes: they match last, whatever the path.
 	IsDefault bool
+	// TLS is what the Route's host asks of its clients, nil for nothing. It is the same for all Routes of a host.
+	TLS *TLSPolicy
 
 	attachment atomic.Pointer[any]
 }

@@ -21,6 +21,7 @@ type Table struct {
 	catchAll        *Route
 	certificates    []*Certificate
 	defaultCert     *Certificate
+	ticketKeys      *TicketKeys
 	routes          int
 }
 
@@ -36,6 +37,8 @@ type Change struct {
 	// the Table from then on. DefaultCertificate is the operator's, nil for none.
 	Certificates       []*Certificate
 	DefaultCertificate *Certificate
+	// TicketKeys are those of TLS session tickets, nil where replicas share none.
+	TicketKeys *TicketKeys
 }
 
 // NewTable returns a Table of routes in no particular order. A Route goes to the host ID.Host; one with IsDefault and no
@@ -64,6 +67,7 @@ func (t *Table) With(c Change) *Table {
 	next := &Table{
 		hostless: t.hostless, routes: t.routes,
 		catchAll: c.CatchAll, certificates: slices.Clip(c.Certificates), defaultCert: c.DefaultCertificate,
+		ticketKeys: c.TicketKeys,
 	}
 	var exact, wildcard []hostChange
 	set := func(name string, h *Host) {
@@ -135,6 +139,22 @@ func (t *Table) HasHost(host string) bool {
 	h := t.host(host, nil)
 	return h != nil && h != t.hostless
 }
+
+// TLSPolicy returns what the host of a server name, or of a request, asks of its clients; nil is nothing. Handshakes and requests both look
+// here, and in the same way as Lookup looks for Routes, so that what a client was asked for is what its requests need. host is lower-case, without
+// a port or a trailing dot, and may be empty.
+func (t *Table) TLSPolicy(host string) *TLSPolicy {
+	if h := t.host(host, nil); h != nil {
+		return h.tls
+	}
+	if t.catchAll != nil {
+		return t.catchAll.TLS
+	}
+	return nil
+}
+
+// TicketKeys returns the keys of TLS session tickets that all replicas share, or nil.
+func (t *Table) TicketKeys() *TicketKeys { return t.ticketKeys }
 
 // Host returns the routes of a host by its name in the rules ("*.suffix" for a wildcard, "" for rules without a host).
 func (t *Table) Host(name string) (*Host, bool) {
