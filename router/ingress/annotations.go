@@ -88,6 +88,33 @@ func (r *policyReader) cut(annotation string) (key string, rank int) {
 	return "", -1
 }
 
+// firstOf returns the annotation that speaks for a family in s: its first key, under the prefix that wins; "" where there is none.
+func (r *policyReader) firstOf(s *policySet, family string) string {
+	for _, f := range r.families {
+		if f.FamilyName() != family {
+			continue
+		}
+		for _, k := range f.FamilyKeys() {
+			for _, prefix := range slices.Backward(r.prefixes) {
+				if _, ok := s.read[prefix+k.Name]; ok {
+					return prefix + k.Name
+				}
+			}
+		}
+	}
+	return ""
+}
+
+// value returns what a family's annotations parsed to, nil where there are none or they did not.
+func (s *policySet) value(family string) any {
+	for i := range s.values {
+		if s.values[i].Family == family {
+			return s.values[i].Parsed
+		}
+	}
+	return nil
+}
+
 // given is one annotation of a family: the winner among the prefixes.
 type given struct {
 	annotation, value string

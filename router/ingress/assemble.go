@@ -2,6 +2,7 @@ package ingress
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -213,6 +214,40 @@ func (b *Builder) operatorDefault(old *router.Route) *router.Route {
 	b.problems.set(where, problems)
 	nobody := &compiled{policies: &policySet{}}
 	return newRoute(nobody, backend, routeState{id: router.RouteID{Namespace: name.Namespace}, isDefault: true, old: old})
+}
+
+// ticketKeys returns the keys of Options.TicketKeys, or nil: then every replica goes on with those that it has.
+func (b *Builder) ticketKeys() *router.TicketKeys {
+	const flag = "--ssl-session-ticket-key-secret"
+	where := chunk{kind: optionChunk, name: flag}
+	option := b.environment.options.TicketKeys
+	name, ok := splitName(option)
+	if !ok {
+		b.problems.set(where, badOption(flag, option))
+		return nil
+	}
+	p := Problem{Object: Object{Kind: "Secret", Namespace: name.Namespace, Name: name.Name}, Field: flag, Effect: Ignored}
+	s := b.secrets.find(name)
+	if s == nil {
+		p.Reason, p.Message = SecretMissing, "there is no such Secret; until then the last keys stay, and a replica that has none makes its own"
+		b.problems.set(where, []Problem{p})
+		return nil
+	}
+	var texts [][]byte
+	for _, key := range slices.Sorted(maps.Keys(s.Data)) {
+		texts = append(texts, s.Data[key])
+	}
+	keys, err := router.ParseTicketKeys(texts...)
+	if err != nil {
+		p.Reason, p.Message = SecretInvalid, fmt.Sprintf("it does not hold keys of session tickets: %v; until then the last keys stay, and a replica that has none makes its own", err)
+		b.problems.set(where, []Problem{p})
+		return nil
+	}
+	b.problems.set(where, nil)
+	if old := b.table.TicketKeys(); old.Equal(keys) {
+		return old
+	}
+	return keys
 }
 
 // badOption is the Problem of an option that is not namespace/name, or nil for an empty one.

@@ -31,7 +31,9 @@ type Builder struct {
 	services  memory[corev1.Service]
 	secrets   memory[corev1.Secret]
 	classes   memory[networkingv1.IngressClass]
-	pairs     map[types.NamespacedName]keyPair // of Secrets that were read
+	// pairs and authorities are what Secrets that were read parsed to.
+	pairs       map[types.NamespacedName]keyPair
+	authorities map[types.NamespacedName]authority
 	// environment is what every Ingress depends on; nil before the first Build.
 	environment *sources
 
@@ -73,6 +75,7 @@ func NewBuilder(families []policy.Family) *Builder {
 			same:   sameClass,
 		},
 		pairs:          make(map[types.NamespacedName]keyPair),
+		authorities:    make(map[types.NamespacedName]authority),
 		compiled:       make(map[types.NamespacedName]*compiled),
 		serviceReaders: make(map[types.NamespacedName][]types.NamespacedName),
 		secretReaders:  make(map[types.NamespacedName][]types.NamespacedName),
@@ -95,12 +98,12 @@ func (b *Builder) Build(s Snapshot) (*router.Table, []Problem) {
 		b.replace(i, d)
 	}
 	b.decideNames(d)
-	change := router.Change{DefaultCertificate: b.defaultCertificate()}
+	change := router.Change{DefaultCertificate: b.defaultCertificate(), TicketKeys: b.ticketKeys()}
 	change.Certificates = b.mergeCertificates(d)
 	b.mergeHosts(d, &change)
 	change.CatchAll = b.catchAll()
 	if len(change.Hosts)+len(change.Remove) > 0 || d.certificatesChanged ||
-		change.CatchAll != b.table.CatchAll() || change.DefaultCertificate != b.table.DefaultCertificate() {
+		change.CatchAll != b.table.CatchAll() || change.DefaultCertificate != b.table.DefaultCertificate() || change.TicketKeys != b.table.TicketKeys() {
 		b.table = b.table.With(change)
 	}
 	b.building = false
@@ -137,6 +140,7 @@ func (b *Builder) stale(s Snapshot) []types.NamespacedName {
 	}
 	for _, name := range b.secrets.update(s.Secrets) {
 		delete(b.pairs, name)
+		delete(b.authorities, name)
 		for _, reader := range b.secretReaders[name] {
 			names.add(reader)
 		}
@@ -184,7 +188,7 @@ func (b *Builder) updateEnvironment(s Snapshot) bool {
 	options.AnnotationPrefixes = slices.Clone(options.AnnotationPrefixes)
 	b.environment = &sources{
 		options: options, ownership: NewOwnership(s.Classes, options), policies: newPolicyReader(b.families, options.AnnotationPrefixes),
-		service: b.services.find, keyPair: b.keyPair, defaultPair: defaultPair,
+		service: b.services.find, keyPair: b.keyPair, authority: b.authority, defaultPair: defaultPair,
 	}
 	if name, ok := splitName(oldDefault); ok {
 		b.forget(name)
@@ -204,6 +208,20 @@ func (b *Builder) keyPair(name types.NamespacedName) (pair keyPair, ok bool) {
 		b.pairs[name] = pair
 	}
 	return pair, true
+}
+
+// authority returns what a Secret parsed to as an authority, once for each content; ok is false if there is no such Secret.
+func (b *Builder) authority(name types.NamespacedName) (a authority, ok bool) {
+	s := b.secrets.find(name)
+	if s == nil {
+		return authority{}, false
+	}
+	a, ok = b.authorities[name]
+	if !ok {
+		a = parseAuthority(s)
+		b.authorities[name] = a
+	}
+	return a, true
 }
 
 // replace compiles one Ingress, if it is there and ours, in place of what it was before.
@@ -241,10 +259,13 @@ func (b *Builder) replace(name types.NamespacedName, d *delta) {
 	b.problems.set(chunk{ingressChunk, name.Namespace, name.Name}, append(orphan, after.problems...))
 }
 
-// forget drops the key pair of a Secret that nobody reads any more.
+// forget drops what a Secret parsed to that nobody reads any more.
 func (b *Builder) forget(secret types.NamespacedName) {
-	isDefault := secret.String() == b.environment.options.DefaultCertificate
-	if len(b.secretReaders[secret]) == 0 && !isDefault {
+	if len(b.secretReaders[secret]) > 0 {
+		return
+	}
+	delete(b.authorities, secret)
+	if secret.String() != b.environment.options.DefaultCertificate {
 		delete(b.pairs, secret)
 	}
 }

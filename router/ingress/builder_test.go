@@ -1,6 +1,7 @@
 package ingress_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -113,7 +114,7 @@ func touch(t dice, i *networkingv1.Ingress) *networkingv1.Ingress {
 
 // editEnvironment changes a class or an option.
 func (w *world) editEnvironment(t dice) {
-	switch pick(t, "class", "no class", "default", "external", "certificate", "backend") {
+	switch pick(t, "class", "no class", "default", "external", "certificate", "backend", "tickets") {
 	case "class":
 		c := &networkingv1.IngressClass{ObjectMeta: metav1.ObjectMeta{Name: pick(t, "ours", "theirs")}}
 		c.Spec.Controller = pick(t, w.options.ControllerClass, "example.com/other")
@@ -128,6 +129,8 @@ func (w *world) editEnvironment(t dice) {
 		w.options.DefaultCertificate = pick(t, "", "a/x", "b/z", "bad")
 	case "backend":
 		w.options.DefaultBackend = pick(t, "", "a/x", "b/z", "bad")
+	case "tickets":
+		w.options.TicketKeys = pick(t, "", "a/x", "a/y", "bad")
 	}
 }
 
@@ -140,7 +143,9 @@ func genIngress(t dice, name types.NamespacedName) *networkingv1.Ingress {
 		i.Spec.IngressClassName = &class
 	}
 	i.Annotations = pick(t, nil, nil, map[string]string{"podlane.dev/limit-rps": "5"}, map[string]string{"podlane.dev/guard-by": "cat"},
-		map[string]string{"podlane.dev/limit-rps": "x", "podlane.dev/unknown": ""})
+		map[string]string{"podlane.dev/limit-rps": "x", "podlane.dev/unknown": ""},
+		map[string]string{"podlane.dev/auth-tls-secret": pick(t, "x", "y", "a/x", "b/z"), "podlane.dev/auth-tls-match-cn": pick(t, "", "CN=a")},
+		map[string]string{"podlane.dev/auth-tls-secret": "x", "podlane.dev/auth-tls-verify-client": pick(t, "off", "on", "bad", "optional")})
 	if t.below(3) == 0 {
 		i.Spec.DefaultBackend = genBackend(t)
 	}
@@ -187,8 +192,13 @@ func (w *world) genSecret(t dice, name types.NamespacedName) *corev1.Secret {
 	cert, key := makePair(w.tb, int64(t.below(2)), hosts...)
 	s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: name.Namespace, Name: name.Name}}
 	s.Data = map[string][]byte{corev1.TLSCertKey: cert, corev1.TLSPrivateKeyKey: key}
-	if t.below(4) == 0 {
+	switch t.below(6) {
+	case 0:
 		s.Data[corev1.TLSCertKey] = []byte("broken")
+	case 1, 2:
+		s.Data["ca.crt"], _ = makeAuthority(w.tb, int64(t.below(2)))
+	case 3:
+		s.Data = map[string][]byte{"keys": bytes.Repeat([]byte{byte(t.below(3))}, 32)}
 	}
 	return s
 }
@@ -234,7 +244,7 @@ func TestBuilderEqualsBuild(t *testing.T) {
 		clear(w.services)
 		clear(w.secrets)
 		clear(w.classes)
-		w.options.DefaultBackend, w.options.DefaultCertificate = "", ""
+		w.options.DefaultBackend, w.options.DefaultCertificate, w.options.TicketKeys = "", "", ""
 		if builder.Build(w.snapshot(d)); builder.Remembers() != 0 {
 			rt.Fatalf("%d things are remembered of objects that are gone", builder.Remembers())
 		}
@@ -245,7 +255,10 @@ func TestBuilderEqualsBuild(t *testing.T) {
 func text(t *router.Table) string {
 	var lines []string
 	for r := range t.Routes() {
-		lines = append(lines, fmt.Sprintf("%#v %s %s", r.ID, r.UID, r))
+		lines = append(lines, fmt.Sprintf("%#v %s %s %s", r.ID, r.UID, r, tlsText(r)))
+	}
+	if k := t.TicketKeys(); k != nil {
+		lines = append(lines, fmt.Sprintf("ticket keys %x", k.Keys()))
 	}
 	for _, c := range append(slices.Clone(t.Certificates()), t.DefaultCertificate()) {
 		if c != nil && c.KeyPair != nil {
@@ -254,6 +267,14 @@ func text(t *router.Table) string {
 	}
 	slices.Sort(lines)
 	return t.String() + strings.Join(lines, "\n") + "\n"
+}
+
+// tlsText is what a Route's TLS policy is, as far as its text does not say it.
+func tlsText(r *router.Route) string {
+	if r.TLS == nil {
+		return ""
+	}
+	return fmt.Sprintf("%x %s %s", r.TLS.ID(), r.TLS.Owner, r.TLS.ClientAuth)
 }
 
 func mustJSON(t *rapid.T, v any) string {
@@ -266,7 +287,7 @@ func mustJSON(t *rapid.T, v any) string {
 
 // checkShared compares two Tables of one Builder: what is equal must be the same.
 func checkShared(t *rapid.T, old, next *router.Table) {
-	key := func(r *router.Route) string { return fmt.Sprintf("%#v %s", r.ID, r.UID) + r.String() }
+	key := func(r *router.Route) string { return fmt.Sprintf("%#v %s", r.ID, r.UID) + r.String() + tlsText(r) }
 	known := map[string]*router.Route{}
 	for r := range old.Routes() {
 		known[key(r)] = r
@@ -286,7 +307,7 @@ func checkShared(t *rapid.T, old, next *router.Table) {
 			t.Fatalf("%s is new, but nothing of it is", c)
 		}
 	}
-	if old.String() == next.String() && len(slices.Collect(next.RoutesNotIn(old))) == 0 && old.DefaultCertificate() == next.DefaultCertificate() &&
+	if old.String() == next.String() && old.TicketKeys() == next.TicketKeys() && len(slices.Collect(next.RoutesNotIn(old))) == 0 && old.DefaultCertificate() == next.DefaultCertificate() &&
 		slices.Equal(old.Certificates(), next.Certificates()) && old != next {
 		t.Fatal("nothing changed, but the Table did")
 	}

@@ -123,13 +123,18 @@ func Owned(s Snapshot) []*networkingv1.Ingress {
 }
 
 // SecretRefs returns the names of the Secrets that Build reads for s, sorted, once each, whether they are in s or not.
-// Secrets of these names must be in the Snapshot whatever their type.
+// Secrets of these names must be in the Snapshot whatever their type. Of s.Options, those count that name Secrets, and the annotation prefixes.
 func SecretRefs(s Snapshot) []types.NamespacedName {
 	refs := make(map[types.NamespacedName]struct{})
-	if name, ok := splitName(s.Options.DefaultCertificate); ok {
-		refs[name] = struct{}{}
+	for _, option := range []string{s.Options.DefaultCertificate, s.Options.TicketKeys} {
+		if name, ok := splitName(option); ok {
+			refs[name] = struct{}{}
+		}
 	}
 	for _, i := range Owned(s) {
+		if name, ok := authoritySecret(i, s.Options.AnnotationPrefixes); ok {
+			refs[name] = struct{}{}
+		}
 		for _, name := range tlsSecrets(i) {
 			refs[name] = struct{}{}
 		}

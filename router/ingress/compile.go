@@ -40,8 +40,10 @@ type compiled struct {
 	object   Object
 	age      age
 	policies *policySet
-	hosts    []*hostClaims
-	tls      []*tlsEntry
+	// auth is what it asks of the clients of its hosts, nil where it says nothing about them.
+	auth  *clientAuth
+	hosts []*hostClaims
+	tls   []*tlsEntry
 	// defaultBackend is nil where there is none.
 	defaultBackend *router.Backend
 	problems       []Problem
@@ -88,6 +90,7 @@ type sources struct {
 	policies    *policyReader
 	service     func(types.NamespacedName) *corev1.Service
 	keyPair     func(types.NamespacedName) (keyPair, bool)
+	authority   func(types.NamespacedName) (authority, bool)
 	defaultPair keyPair
 }
 
@@ -104,15 +107,15 @@ func (s *sources) compile(i *networkingv1.Ingress, old *compiled) *compiled {
 		object: objectOf(i),
 		age:    age{i.CreationTimestamp.Time, types.NamespacedName{Namespace: i.Namespace, Name: i.Name}},
 	}}
-	var oldPolicies *policySet
-	if old != nil {
-		oldPolicies = old.policies
+	if old == nil {
+		old = &compiled{}
 	}
-	c.out.policies = s.policies.readPolicies(i, oldPolicies)
+	c.out.policies = s.policies.readPolicies(i, old.policies)
 	c.out.problems = append(slices.Clone(c.out.policies.problems), s.ownership.problems(i)...)
 	if c.tooLarge() {
 		return c.out
 	}
+	c.clientAuth(old.auth)
 	if b := i.Spec.DefaultBackend; b != nil {
 		backend := c.backend(b, func() string { return "spec.defaultBackend" })
 		c.out.defaultBackend = &backend

@@ -5,12 +5,12 @@ func (b *Builder) Remembers() int {
 	objects := len(b.ingresses.objects) + len(b.services.objects) + len(b.secrets.objects) + len(b.classes.objects)
 	objects += len(b.ingresses.last) + len(b.services.last) + len(b.secrets.last) + len(b.classes.last)
 	readers := len(b.serviceReaders) + len(b.secretReaders)
-	merged := len(b.compiled) + len(b.hosts) + len(b.names) + len(b.defaults) + len(b.certificates) + len(b.pairs)
+	merged := len(b.compiled) + len(b.hosts) + len(b.names) + len(b.defaults) + len(b.certificates) + len(b.pairs) + len(b.authorities)
 	return objects + readers + merged + len(b.problems.chunks) + len(b.problems.byObject) + len(b.problems.order) + len(b.problems.added) + b.table.Len()
 }
 
 // Interrupt leaves b as a Build that panicked does.
 func (b *Builder) Interrupt() { b.building = true }
 
-// KeyPairs returns how many parsed key pairs b holds.
-func (b *Builder) KeyPairs() int { return len(b.pairs) }
+// KeyPairs returns how many parsed key pairs and authorities b holds.
+func (b *Builder) KeyPairs() int { return len(b.pairs) + len(b.authorities) }

@@ -3,9 +3,11 @@ package ingress_test
 import (
 	"bufio"
 	"bytes"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -42,9 +44,10 @@ func testOptions() ingress.Options {
 
 type limit struct{ RPS, Burst int }
 
-// testFamilies are one family that is ignored when it is invalid, one that denies, and one that panics.
+// testFamilies are one family that is ignored when it is invalid, one that denies, one that panics, and that of client certificates.
 func testFamilies() []policy.Family {
 	return []policy.Family{
+		clientAuthFamily(),
 		&policy.Of[limit]{
 			Name: "limit", Doc: "Limits requests.", IfInvalid: policy.Ignore,
 			Keys: []policy.Key{
@@ -77,7 +80,9 @@ func testFamilies() []policy.Family {
 
 // parseYAML reads the objects of a test: Kubernetes objects, and some that stand for more than a golden has room for.
 //
-//	kind: Certificate  a Secret with a certificate for hosts; equal hosts and serial give an equal certificate, keySerial a wrong key
+//	kind: Certificate  a Secret with a certificate for hosts; equal hosts and serial give an equal certificate, keySerial a wrong key,
+//	                   rsa one with an RSA key
+//	kind: Authority    a Secret with the certificate of an authority; equal serials give an equal one, crl is what is in its list
 //	kind: Big          an Ingress with `paths` paths, `tlsHosts` hosts and `annotation` bytes of one annotation
 func parseYAML(tb testing.TB, text []byte) ingress.Snapshot {
 	tb.Helper()
@@ -107,6 +112,9 @@ func parseYAML(tb testing.TB, text []byte) ingress.Snapshot {
 			meta = &appendTo(tb, &s.Secrets, doc).ObjectMeta
 		case "Certificate":
 			secret := certificateSecret(tb, doc)
+			s.Secrets, meta = append(s.Secrets, secret), &secret.ObjectMeta
+		case "Authority":
+			secret := authoritySecret(tb, doc)
 			s.Secrets, meta = append(s.Secrets, secret), &secret.ObjectMeta
 		case "Big":
 			big := bigIngress(tb, doc)
@@ -175,11 +183,15 @@ func certificateSecret(tb testing.TB, doc []byte) *corev1.Secret {
 		Hosts    []string
 		// KeySerial, where it is set, is the serial of the certificate whose key is put beside this one.
 		Serial, KeySerial int64
+		RSA               bool
 	}
 	if err := yaml.Unmarshal(doc, &c); err != nil {
 		tb.Fatal(err)
 	}
 	cert, key := makePair(tb, c.Serial, c.Hosts...)
+	if c.RSA {
+		cert, key = makeRSAPair(tb, c.Serial, c.Hosts...)
+	}
 	if c.KeySerial != 0 {
 		_, key = makePair(tb, c.KeySerial, c.Hosts...)
 	}
@@ -195,20 +207,47 @@ var pairs sync.Map
 // makePair returns a certificate and its key as PEM: the same ones for the same arguments.
 func makePair(tb testing.TB, serial int64, hosts ...string) (cert, key []byte) {
 	tb.Helper()
-	id := fmt.Sprint(serial, hosts)
-	if made, ok := pairs.Load(id); ok {
-		pair := made.([2][]byte)
+	return remembered(fmt.Sprint(serial, hosts), func() (cert, key []byte) {
+		private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		return signPair(tb, private, serial, hosts...)
+	})
+}
+
+// makeRSAPair is makePair with an RSA key.
+func makeRSAPair(tb testing.TB, serial int64, hosts ...string) (cert, key []byte) {
+	tb.Helper()
+	return remembered(fmt.Sprint("rsa", serial, hosts), func() (cert, key []byte) {
+		private, err := rsa.GenerateKey(rand.Reader, 2048)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		return signPair(tb, private, serial, hosts...)
+	})
+}
+
+// remembered returns the pair of an id, and makes it where there is none.
+func remembered(id string, made func() (cert, key []byte)) (cert, key []byte) {
+	if old, ok := pairs.Load(id); ok {
+		pair := old.([2][]byte)
 		return pair[0], pair[1]
 	}
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		tb.Fatal(err)
-	}
+	cert, key = made()
+	first, _ := pairs.LoadOrStore(id, [2][]byte{cert, key})
+	pair := first.([2][]byte)
+	return pair[0], pair[1]
+}
+
+// signPair returns a certificate that private signs itself, and private, as PEM.
+func signPair(tb testing.TB, private crypto.Signer, serial int64, hosts ...string) (cert, key []byte) {
+	tb.Helper()
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(serial + 1), Subject: pkix.Name{CommonName: "test"}, DNSNames: slices.Clone(hosts),
 		NotBefore: time.Unix(0, 0), NotAfter: time.Unix(1<<33, 0),
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -218,9 +257,7 @@ func makePair(tb testing.TB, serial int64, hosts ...string) (cert, key []byte) {
 	}
 	cert = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 	key = pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: privateDER})
-	made, _ := pairs.LoadOrStore(id, [2][]byte{cert, key})
-	pair := made.([2][]byte)
-	return pair[0], pair[1]
+	return cert, key
 }
 
 func readFile(tb testing.TB, name string) []byte {

@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -51,6 +52,7 @@ func (s *hostState) owner() (namespace string) {
 type merger struct {
 	name           string
 	hasCertificate bool
+	auth           hostAuth
 	old            map[router.RouteID]*router.Route
 	taken          map[pathKey]claimedPath
 	routes         []*router.Route
@@ -67,6 +69,7 @@ type claimedPath struct {
 // one, and if all are, the result is s.host.
 func (s *hostState) merge(name string, hasCertificate bool) (*router.Host, []Problem) {
 	m := &merger{name: name, hasCertificate: hasCertificate, taken: make(map[pathKey]claimedPath)}
+	m.auth, m.problems = s.decideAuth(name)
 	if s.host != nil {
 		m.old = make(map[router.RouteID]*router.Route, len(s.host.Routes()))
 		for _, r := range s.host.Routes() {
@@ -95,7 +98,7 @@ func (m *merger) path(c *compiled, claim *pathClaim) {
 	if !taken {
 		m.taken[key] = claimedPath{c, claim}
 		id := router.RouteID{Namespace: c.object.Namespace, Ingress: c.object.Name, Host: m.name, Path: claim.path.written, Type: claim.path.typ}
-		m.routes = append(m.routes, newRoute(c, claim.backend, routeState{id: id, hasCertificate: m.hasCertificate, old: m.old[id]}))
+		m.routes = append(m.routes, newRoute(c, claim.backend, m.state(c, id)))
 		return
 	}
 	p := Problem{Object: c.object, Field: pathField(claim.rule, claim.index), Reason: PathConflict, Effect: RouteDropped}
@@ -110,6 +113,14 @@ func (m *merger) path(c *compiled, claim *pathClaim) {
 	m.problems = append(m.problems, p)
 }
 
+// state returns what a Route of c has on this host besides its backend.
+func (m *merger) state(c *compiled, id router.RouteID) routeState {
+	return routeState{
+		id: id, hasCertificate: m.hasCertificate, old: m.old[id], tls: m.auth.policy,
+		denied: cmp.Or(c.policies.denied, c.auth.deniedBy(), m.auth.denied, m.auth.refused[c]),
+	}
+}
+
 // defaults adds the default backend of the oldest claimant that has one.
 func (m *merger) defaults(claimants []claimant) {
 	var winner *compiled
@@ -119,7 +130,9 @@ func (m *merger) defaults(claimants []claimant) {
 		case winner == nil:
 			winner = c.compiled
 			id := router.RouteID{Namespace: c.object.Namespace, Ingress: c.object.Name, Host: m.name}
-			m.routes = append(m.routes, newRoute(c.compiled, *c.defaultBackend, routeState{id: id, isDefault: true, hasCertificate: m.hasCertificate, old: m.old[id]}))
+			state := m.state(c.compiled, id)
+			state.isDefault = true
+			m.routes = append(m.routes, newRoute(c.compiled, *c.defaultBackend, state))
 		default:
 			m.problems = append(m.problems, Problem{
 				Object: c.object, Field: "spec.defaultBackend", Reason: DefaultBackendConflict, Effect: Ignored,
@@ -136,8 +149,7 @@ func mergeDefaults(sorted []*compiled, old *router.Route) (*router.Route, []Prob
 		return nil, nil
 	}
 	winner := sorted[0]
-	id := router.RouteID{Namespace: winner.object.Namespace, Ingress: winner.object.Name}
-	route := newRoute(winner, *winner.defaultBackend, routeState{id: id, isDefault: true, old: old})
+	route := newRoute(winner, *winner.defaultBackend, defaultState(winner, old))
 	var problems []Problem
 	for _, c := range sorted[1:] {
 		if c.namesHost() {
@@ -156,20 +168,22 @@ type routeState struct {
 	id             router.RouteID
 	isDefault      bool
 	hasCertificate bool
+	tls            *router.TLSPolicy
+	denied         string
 	old            *router.Route // nil where there was none
 }
 
 // newRoute returns the Route of a backend, which is state.old if that is equal.
 func newRoute(c *compiled, backend router.Backend, state routeState) *router.Route {
 	if r := state.old; r != nil && r.ID == state.id && r.UID == c.object.UID && r.HasCertificate == state.hasCertificate &&
-		r.IsDefault == state.isDefault && r.Denied == c.policies.denied && samePolicies(r, c) && len(r.Backends) == 1 && r.Backends[0] == backend {
+		r.IsDefault == state.isDefault && r.Denied == state.denied && r.TLS == state.tls && samePolicies(r, c) && len(r.Backends) == 1 && r.Backends[0] == backend {
 		return r
 	}
 	return &router.Route{
 		ID: state.id, UID: c.object.UID,
 		Backends: []router.Backend{backend},
-		Policies: c.policies.values, Denied: c.policies.denied,
-		HasCertificate: state.hasCertificate, IsDefault: state.isDefault,
+		Policies: c.policies.values, Denied: state.denied,
+		HasCertificate: state.hasCertificate, IsDefault: state.isDefault, TLS: state.tls,
 	}
 }
 

@@ -39,7 +39,7 @@ const (
 
 	// SecretMissing: there is no Secret of that name in the Ingress's namespace.
 	SecretMissing Reason = "SecretMissing"
-	// SecretInvalid: the Secret's tls.crt and tls.key are not a certificate and its key.
+	// SecretInvalid: the Secret does not hold what it is named for, such as a certificate and its key in tls.crt and tls.key.
 	SecretInvalid Reason = "SecretInvalid"
 	// SecretForbidden: the Secret's name names another namespace.
 	SecretForbidden Reason = "SecretForbidden"
@@ -47,6 +47,8 @@ const (
 	CertificateConflict Reason = "CertificateConflict"
 	// CertificateMismatch: the certificate does not cover the host.
 	CertificateMismatch Reason = "CertificateMismatch"
+	// ClientAuthConflict: another Ingress decides which clients the host admits.
+	ClientAuthConflict Reason = "ClientAuthConflict"
 	// NoCertificate: spec.tls names no Secret and the operator gave no default certificate.
 	NoCertificate Reason = "NoCertificate"
 
@@ -82,7 +84,7 @@ func Reasons() []Reason {
 		ClassNotFound, ClassConflict, TooLarge,
 		InvalidHost, InvalidPath, InvalidPathType, PathNormalized, PathNotPattern, PathConflict, DefaultBackendConflict,
 		NoBackend, BackendInvalid, BackendResource, ServiceMissing, PortMissing, ExternalNameRefused,
-		SecretMissing, SecretInvalid, SecretForbidden, CertificateConflict, CertificateMismatch, NoCertificate,
+		SecretMissing, SecretInvalid, SecretForbidden, CertificateConflict, CertificateMismatch, ClientAuthConflict, NoCertificate,
 		UnsupportedAnnotation, InvalidAnnotation, OverriddenAnnotation, PolicyFailed, InvalidOption,
 		ManifestInvalid, NotManifest, NoService, UnknownField, OldVersion, DuplicateObject,
 	}

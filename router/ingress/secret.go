@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -37,8 +39,7 @@ func parseSecret(s *corev1.Secret) keyPair {
 
 // sameSecret says whether two versions of a Secret are the same to Build.
 func sameSecret(a, b *corev1.Secret) bool {
-	return bytes.Equal(a.Data[corev1.TLSCertKey], b.Data[corev1.TLSCertKey]) &&
-		bytes.Equal(a.Data[corev1.TLSPrivateKeyKey], b.Data[corev1.TLSPrivateKeyKey])
+	return maps.EqualFunc(a.Data, b.Data, bytes.Equal)
 }
 
 // tlsSecrets returns the Secrets that the spec.tls of i names, as far as they are in its own namespace.
@@ -50,6 +51,28 @@ func tlsSecrets(i *networkingv1.Ingress) []types.NamespacedName {
 		}
 	}
 	return names
+}
+
+// authoritySecret returns the Secret with the authorities for the clients of i, as far as it is in i's own namespace. prefixes are without the slash,
+// a later one wins.
+func authoritySecret(i *networkingv1.Ingress, prefixes []string) (types.NamespacedName, bool) {
+	for _, prefix := range slices.Backward(prefixes) {
+		if written, ok := i.Annotations[prefix+"/auth-tls-secret"]; ok {
+			return ownSecret(i.Namespace, strings.TrimSpace(written))
+		}
+	}
+	return types.NamespacedName{}, false
+}
+
+// ownSecret is secretName for annotations, in which ingress-nginx writes the namespace too: ok is false unless it is the Ingress's own.
+func ownSecret(namespace, written string) (types.NamespacedName, bool) {
+	if of, name, ok := strings.Cut(written, "/"); ok {
+		if of != namespace {
+			return types.NamespacedName{}, false
+		}
+		written = name
+	}
+	return secretName(namespace, written)
 }
 
 // secretName returns the full name of a Secret that an Ingress in namespace may read; ok is false for no name and for one

@@ -32,6 +32,8 @@ type Options struct {
 	DefaultBackend string
 	// DefaultCertificate is namespace/name of the Secret for unknown server names; "" means self-signed.
 	DefaultCertificate string
+	// TicketKeys is namespace/name of the Secret with the keys of TLS session tickets; "" lets every replica have its own.
+	TicketKeys string
 	// AllowExternalName lets Services of type ExternalName be backends.
 	AllowExternalName bool
 	// AnnotationPrefixes are the prefixes, without "/", that carry policies; a later one wins over an earlier one.
