@@ -2,6 +2,7 @@ package ingress
 
 import (
 	"cmp"
+	"crypto/x509"
 	"fmt"
 	"slices"
 	"strings"
@@ -22,8 +23,11 @@ type tlsClaim struct {
 // nameState is one host in spec.tls: everybody who names it, the oldest first, and who decides.
 type nameState struct {
 	claims []tlsClaim
-	// winner is the member of spec.tls that decides; usable says that it has a key pair.
+	// winner is the member of spec.tls that decides. beside are members of the same Ingress whose certificates stand beside the winner's because
+	// their keys are of other kinds: clients get the best that they can verify.
 	winner tlsWinner
+	beside []int
+	// usable says that one of them has a key pair.
 	usable bool
 }
 
@@ -62,9 +66,17 @@ func (s *nameState) decide(name, owner string) []Problem {
 	}
 	s.winner = tlsWinner{winner.age.name, winner.entry.index}
 	s.usable = winner.entry.keyPair.pair != nil
+	s.beside = nil
+	served := []tlsClaim{winner}
 	var problems []Problem
 	for _, c := range s.claims {
-		if c == winner || sameCertificate(c, winner) {
+		if slices.ContainsFunc(served, func(o tlsClaim) bool { return c == o || sameCertificate(c, o) }) {
+			continue
+		}
+		if standsBeside(c, served) {
+			served = append(served, c)
+			s.beside = append(s.beside, c.entry.index)
+			s.usable = s.usable || c.entry.keyPair.pair != nil
 			continue
 		}
 		why := "which is " + olderText(winner.compiled, c.compiled)
@@ -82,6 +94,36 @@ func (s *nameState) decide(name, owner string) []Problem {
 		})
 	}
 	return problems
+}
+
+// serves says whether a member of an Ingress's spec.tls is one of those that the host's certificates come from.
+func (s *nameState) serves(ingress types.NamespacedName, entry int) bool {
+	return s.winner.ingress == ingress && (s.winner.entry == entry || slices.Contains(s.beside, entry))
+}
+
+// standsBeside says whether c's certificate stands beside those that are served: it is the same Ingress's, both list the host, and its
+// key is of another kind. What kind a broken Secret is of nobody knows, so it keeps its place.
+func standsBeside(c tlsClaim, served []tlsClaim) bool {
+	if c.entry.implied || c.entry.secret == "" {
+		return false
+	}
+	for _, o := range served {
+		if c.compiled != o.compiled || o.entry.implied || o.entry.secret == "" {
+			return false
+		}
+		if kind := keyKind(c.entry.keyPair); kind != x509.UnknownPublicKeyAlgorithm && kind == keyKind(o.entry.keyPair) {
+			return false
+		}
+	}
+	return true
+}
+
+// keyKind is the kind of a key pair's key.
+func keyKind(k keyPair) x509.PublicKeyAlgorithm {
+	if k.pair == nil {
+		return x509.UnknownPublicKeyAlgorithm
+	}
+	return k.pair.Leaf.PublicKeyAlgorithm
 }
 
 // sameCertificate says whether it makes no difference which of two claims wins: the same Secret, or copies of it.
@@ -103,7 +145,7 @@ func (b *Builder) certificatesOf(c *compiled, old []*router.Certificate) []*rout
 		}
 		var hosts []string
 		for _, host := range entry.hosts {
-			if b.names[host].winner == (tlsWinner{c.age.name, entry.index}) {
+			if b.names[host].serves(c.age.name, entry.index) {
 				hosts = append(hosts, host)
 			}
 		}
