@@ -1,0 +1,6 @@
+//go:build race
+
+package differential
+
+// The race detector makes everything ten times as slow.
+const defaultMutations = 600
