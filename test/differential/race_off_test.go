@@ -2,4 +2,4 @@
 
 package differential
 
-const defaultMutations = 6000
+const defaultMutations = 20000

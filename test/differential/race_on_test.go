@@ -3,4 +3,4 @@
 package differential
 
 // The race detector makes everything ten times as slow.
-const defaultMutations = 600
+const defaultMutations = 2000
