@@ -220,6 +220,11 @@ func judgeHead(raw string, a vectors.PodAnswer) error {
 		return err
 	}
 	lines := strings.Split(head, "\r\n")[1:]
+	for _, name := range []string{"date", "server"} {
+		if n := strings.Count("\r\n"+strings.ToLower(head), "\r\n"+name+":"); n != 1 {
+			return fmt.Errorf("%s comes %d times in %q", name, n, head)
+		}
+	}
 	return matchFields(lines, vectors.Seen{Has: a.Has, Lacks: a.Lacks})
 }
 

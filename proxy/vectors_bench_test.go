@@ -30,6 +30,7 @@ type bench struct {
 
 	listeners map[string]string // addresses, by what makes a listener special
 	serving   sync.WaitGroup
+	dials     int      // encrypted ones
 	accepted  sync.Map // the engine's ends of watched connections, by the client's address
 }
 
@@ -144,10 +145,56 @@ type client interface {
 func (b *bench) dial() client {
 	b.t.Helper()
 	c := b.dialTo(b.scheme)
-	if b.scheme == "https" {
-		return tls.Client(c, &tls.Config{InsecureSkipVerify: true, CurvePreferences: []tls.CurveID{tls.CurveP256}}) // the cheapest
+	if b.scheme == "http" {
+		return c
 	}
-	return c
+	// Every other connection is of the version in which an alert can be told from data.
+	config := &tls.Config{InsecureSkipVerify: true, CurvePreferences: []tls.CurveID{tls.CurveP256}, MinVersion: tls.VersionTLS12} // the cheapest curve
+	if b.dials++; b.dials%2 == 0 {
+		config.MaxVersion = tls.VersionTLS12
+	}
+	r := &records{Conn: c}
+	return &tlsClient{tls.Client(r, config), r}
+}
+
+// tlsClient is the client's end of an encrypted connection.
+type tlsClient struct {
+	*tls.Conn
+	records *records
+}
+
+// truncated reports whether the connection has ended without close_notify (RFC 8446 section 6.1), which crypto/tls does not mind where a
+// record is whole.
+func (c *tlsClient) truncated() bool {
+	const alert = 21
+	return c.ConnectionState().Version == tls.VersionTLS12 && c.records.last != alert
+}
+
+// records remembers the type of the last TLS record that was read.
+type records struct {
+	net.Conn
+	head []byte // of the record that is being read
+	left int    // bytes of it that are still to come
+	last byte
+}
+
+func (r *records) Read(b []byte) (int, error) {
+	n, err := r.Conn.Read(b)
+	for data := b[:n]; len(data) > 0; {
+		if r.left > 0 {
+			skip := min(r.left, len(data))
+			r.left, data = r.left-skip, data[skip:]
+			continue
+		}
+		const headSize = 5
+		take := min(headSize-len(r.head), len(data))
+		r.head, data = append(r.head, data[:take]...), data[take:]
+		if len(r.head) == headSize {
+			r.last, r.left = r.head[0], int(r.head[3])<<8|int(r.head[4])
+			r.head = r.head[:0]
+		}
+	}
+	return n, err
 }
 
 // dialTo opens a TCP connection to a listener of the given kind.

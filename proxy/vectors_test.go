@@ -255,6 +255,9 @@ func (b *bench) try(v vectors.Vector, pieces []string) error {
 	}
 	br := bufio.NewReader(c)
 	texts, err := b.answers(br, v)
+	if e, ok := c.(*tlsClient); ok && err == nil && (len(v.Answers) == 0 || v.Answers[len(v.Answers)-1].End.Closes()) && e.truncated() {
+		err = errors.New("the connection ends without close_notify")
+	}
 	if err != nil {
 		return errors.Join(err, b.gotOnly(v))
 	}
