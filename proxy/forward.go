@@ -110,7 +110,8 @@ func (s *session) attempt(l *lane) (*podConn, failure) {
 	var tried upstream.Tried
 	last := failNoEndpoint
 	repeated := false
-	for connects, timeouts := 0, 0; connects < maxConnects && timeouts < maxConnectTimeouts; {
+	var spent connects
+	for !spent.all() {
 		ep := l.view.Next(s.x, &tried)
 		switch {
 		case ep == nil:
@@ -148,16 +149,25 @@ func (s *session) attempt(l *lane) (*podConn, failure) {
 			ep.Failed(kind)
 			last = connectFailure(kind)
 			if kind != upstream.Limited {
-				connects++
+				spent.add(kind)
 				s.x.Upstream.Retry = last.why
-			}
-			if kind == upstream.Timeout {
-				timeouts++
 			}
 		}
 	}
 	return nil, last
 }
+
+// connects counts what one request has tried in vain.
+type connects struct{ failed, timedOut int }
+
+func (c *connects) add(kind upstream.Failure) {
+	c.failed++
+	if kind == upstream.Timeout {
+		c.timedOut++
+	}
+}
+
+func (c *connects) all() bool { return c.failed >= maxConnects || c.timedOut >= maxConnectTimeouts }
 
 func connectFailure(kind upstream.Failure) failure {
 	switch kind {

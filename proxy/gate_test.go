@@ -56,6 +56,7 @@ func (c *caller) ended() bool {
 }
 
 func okPod(t testing.TB) string {
+	t.Helper()
 	return backend(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") })
 }
 

@@ -15,8 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/net/http2"
-
 	"podlane.dev/podlane/proxy"
 	"podlane.dev/podlane/proxy/exchange"
 	"podlane.dev/podlane/proxy/filters"
@@ -54,22 +52,21 @@ func listenTLS(t testing.TB, r *rig) string {
 
 // overHTTP2 runs f with a client of each kind of HTTP/2 connection.
 func overHTTP2(t *testing.T, o proxy.Options, f func(t *testing.T, r *rig, c *http.Client, base string)) {
+	t.Helper()
 	for _, name := range []string{"tls", "h2c"} {
 		t.Run(name, func(t *testing.T) {
 			o.H2C = true
 			r := newRig(t, o)
-			tr := &http2.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
-			base := "https://a.test"
-			if name == "h2c" {
-				base, tr.AllowHTTP = "http://a.test", true
-				tr.DialTLSContext = func(ctx context.Context, network, _ string, _ *tls.Config) (net.Conn, error) {
-					return new(net.Dialer).DialContext(ctx, network, r.addr)
-				}
+			base, addr := "http://a.test", r.addr
+			tr := &http.Transport{Protocols: new(http.Protocols), TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+			if name == "tls" {
+				base, addr = "https://a.test", listenTLS(t, r)
+				tr.Protocols.SetHTTP2(true)
 			} else {
-				addr := listenTLS(t, r)
-				tr.DialTLSContext = func(ctx context.Context, network, _ string, c *tls.Config) (net.Conn, error) {
-					return (&tls.Dialer{Config: c}).DialContext(ctx, network, addr)
-				}
+				tr.Protocols.SetUnencryptedHTTP2(true)
+			}
+			tr.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, network, addr)
 			}
 			defer tr.CloseIdleConnections()
 			f(t, r, &http.Client{Timeout: 20 * time.Second, Transport: tr}, base)
@@ -86,6 +83,7 @@ func TestHTTP2Exchanges(t *testing.T) {
 		_, _ = w.Write(b)
 	})
 	overHTTP2(t, proxy.Options{}, func(t *testing.T, r *rig, c *http.Client, base string) {
+		t.Helper()
 		r.route("a.test", pod)
 		var all sync.WaitGroup
 		for i := range 64 {
@@ -127,6 +125,7 @@ func TestHTTP2Answers(t *testing.T) {
 		fmt.Fprint(w, "hello")
 	})
 	overHTTP2(t, proxy.Options{MaxBody: 1000}, func(t *testing.T, r *rig, c *http.Client, base string) {
+		t.Helper()
 		r.route("a.test", pod)
 		for _, row := range []struct {
 			method, path, host string
@@ -181,6 +180,7 @@ func TestHTTP2ResetCancelsThePod(t *testing.T) {
 		ended <- struct{}{}
 	})
 	overHTTP2(t, proxy.Options{}, func(t *testing.T, r *rig, c *http.Client, base string) {
+		t.Helper()
 		r.route("a.test", pod)
 		ctx, cancel := context.WithCancel(t.Context())
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/hang", nil)
@@ -189,7 +189,7 @@ func TestHTTP2ResetCancelsThePod(t *testing.T) {
 		}
 		failed := make(chan error, 1)
 		go func() {
-			_, err := c.Do(req) //nolint:bodyclose // it fails
+			_, err := c.Do(req)
 			failed <- err
 		}()
 		<-begun
@@ -220,6 +220,7 @@ func TestHTTP2TruncatedAnswer(t *testing.T) {
 		panic(http.ErrAbortHandler)
 	})
 	overHTTP2(t, proxy.Options{}, func(t *testing.T, r *rig, c *http.Client, base string) {
+		t.Helper()
 		r.route("a.test", pod)
 		res, err := c.Get(base + "/")
 		if err != nil {
@@ -239,6 +240,7 @@ func TestHTTP2ShutdownFailsNoRequest(t *testing.T) {
 		fmt.Fprint(w, "ok")
 	})
 	overHTTP2(t, proxy.Options{}, func(t *testing.T, r *rig, c *http.Client, base string) {
+		t.Helper()
 		r.route("a.test", pod)
 		var served, lost atomic.Int64
 		var clients sync.WaitGroup
@@ -298,6 +300,7 @@ func TestHTTP2Panic(t *testing.T) {
 		}},
 	}
 	overHTTP2(t, o, func(t *testing.T, r *rig, c *http.Client, base string) {
+		t.Helper()
 		r.route("a.test", pod)
 		panics.Store(0)
 		for i, want := range []int{200, 500, 200, 500, 200} {
@@ -325,6 +328,7 @@ func TestHTTP2Panic(t *testing.T) {
 // gRPC clients get the proxy's own failures as a gRPC status; others do not.
 func TestGRPCStatusOfOwnAnswers(t *testing.T) {
 	overHTTP2(t, proxy.Options{}, func(t *testing.T, r *rig, c *http.Client, base string) {
+		t.Helper()
 		r.route("a.test")
 		for _, row := range []struct {
 			host, kind, grpc string

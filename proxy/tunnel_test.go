@@ -14,6 +14,7 @@ import (
 
 // echoPod switches to the protocol "echo" and sends everything back.
 func echoPod(t *testing.T) string {
+	t.Helper()
 	return fakePod(t, func(_ int, c net.Conn, br *bufio.Reader) {
 		if _, err := http.ReadRequest(br); err != nil {
 			return

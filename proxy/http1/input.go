@@ -67,10 +67,11 @@ func (in *input) tryRead(fd uintptr) bool {
 		dst = in.buf[in.w:]
 	}
 	for {
-		in.n, in.err = socket.Read(fd, dst)
-		switch in.err { //nolint:errorlint // bare numbers of the kernel
-		case nil:
-			if in.n == 0 {
+		n, errno := socket.Read(fd, dst)
+		in.n, in.err = n, nil
+		switch errno {
+		case 0:
+			if n == 0 {
 				in.err = io.EOF
 			}
 			return true
@@ -82,7 +83,7 @@ func (in *input) tryRead(fd uintptr) bool {
 			}
 			return false
 		}
-		in.n = 0
+		in.err = errno
 		return true
 	}
 }

@@ -144,30 +144,7 @@ func (s *Server) StartResponse(x *exchange.Exchange, p exchange.Persistence) exc
 	b := appendStatus(o.buf, res)
 	f := &res.Fields
 	s.bodyless = res.Status < 200 || res.Status == 204 || res.Status == 304 || string(req.Method) == "HEAD"
-	switch {
-	case res.Status < 200 || res.Status == 204:
-		f.Del(exchange.ContentLength)
-		o.frame(noBody, 0)
-	case s.bodyless:
-		if res.Local && res.Body != nil {
-			setLength(f, res.Body.Length())
-		}
-		o.frame(noBody, 0)
-	case res.Body == nil:
-		setLength(f, 0)
-		o.frame(byLength, 0)
-	case res.Body.Length() >= 0:
-		setLength(f, res.Body.Length())
-		o.frame(byLength, res.Body.Length())
-	case req.Version == exchange.HTTP11:
-		f.Del(exchange.ContentLength)
-		o.frame(byChunks, -1)
-	default:
-		f.Del(exchange.ContentLength)
-		p = exchange.CloseAfter
-		o.frame(byClose, -1)
-	}
-	if req.Version == exchange.HTTP10 && !f.Has(exchange.ContentLength) {
+	if s.frame(x) == byClose || req.Version == exchange.HTTP10 && !f.Has(exchange.ContentLength) {
 		p = exchange.CloseAfter
 	}
 	if !o.chunked || !req.TrailersOK {
@@ -176,6 +153,35 @@ func (s *Server) StartResponse(x *exchange.Exchange, p exchange.Persistence) exc
 	b = f.AppendTo(b)
 	o.buf = s.endHead(b, x, p)
 	return p
+}
+
+// frame decides how the body of x's response ends, and makes Content-Length agree.
+func (s *Server) frame(x *exchange.Exchange) framing {
+	res := &x.Response
+	f := &res.Fields
+	how, length := noBody, int64(0)
+	switch {
+	case res.Status < 200 || res.Status == 204:
+		f.Del(exchange.ContentLength)
+	case s.bodyless:
+		if res.Local && res.Body != nil {
+			setLength(f, res.Body.Length())
+		}
+	case res.Body == nil:
+		setLength(f, 0)
+		how = byLength
+	case res.Body.Length() >= 0:
+		how, length = byLength, res.Body.Length()
+		setLength(f, length)
+	default:
+		f.Del(exchange.ContentLength)
+		how, length = byClose, -1
+		if x.Request.Version == exchange.HTTP11 {
+			how = byChunks
+		}
+	}
+	s.out.frame(how, length)
+	return how
 }
 
 // endHead appends the fields that are the server's own, and the end of the head.

@@ -39,16 +39,22 @@ func (w *writer) tryWrite(fd uintptr) bool {
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsent)
 	}
 	for {
+		var n int
+		var errno unix.Errno
 		if len(w.vec[1]) == 0 {
-			w.n, w.err = socket.Write(fd, w.vec[0])
+			n, errno = socket.Write(fd, w.vec[0])
 		} else {
-			w.n, w.err = socket.Writev(fd, &w.vec)
+			n, errno = socket.Writev(fd, &w.vec)
 		}
-		switch w.err { //nolint:errorlint // bare numbers of the kernel
+		w.n, w.err = n, nil
+		switch errno {
+		case 0:
 		case unix.EINTR:
 			continue
 		case unix.EAGAIN:
 			return false
+		default:
+			w.err = &net.OpError{Op: "write", Net: "tcp", Err: errno}
 		}
 		return true
 	}
@@ -66,7 +72,7 @@ func (w *writer) writeAll(a, b, c []byte) error {
 			return err
 		}
 		if w.err != nil {
-			return &net.OpError{Op: "write", Net: "tcp", Err: w.err}
+			return w.err
 		}
 		if !w.advance() {
 			return nil

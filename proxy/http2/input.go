@@ -71,20 +71,21 @@ func (in *input) drop() {
 func (in *input) tryRead(fd uintptr) bool {
 	in.hold()
 	for {
-		in.n, in.err = socket.Read(fd, in.held.b[in.w:])
-		switch {
-		case in.err == nil:
-			if in.n == 0 {
+		n, errno := socket.Read(fd, in.held.b[in.w:])
+		in.n, in.err = n, nil
+		switch errno {
+		case 0:
+			if n == 0 {
 				in.err = io.EOF
 			}
 			return true
-		case errors.Is(in.err, unix.EINTR):
+		case unix.EINTR:
 			continue
-		case errors.Is(in.err, unix.EAGAIN):
+		case unix.EAGAIN:
 			in.drop()
 			return false
 		}
-		in.n = 0
+		in.err = errno
 		return true
 	}
 }

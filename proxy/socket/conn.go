@@ -71,10 +71,10 @@ func (c *Conn) Read(p []byte) (int, error) {
 
 func (c *Conn) tryRead(fd uintptr) bool {
 	for {
-		n, err := Read(fd, c.in.p)
-		c.in.n, c.in.err = n, err
-		switch err { //nolint:errorlint // bare numbers of the kernel
-		case nil:
+		n, errno := Read(fd, c.in.p)
+		c.in.n, c.in.err = n, nil
+		switch errno {
+		case 0:
 			if n == 0 {
 				c.in.err = io.EOF
 			}
@@ -84,9 +84,9 @@ func (c *Conn) tryRead(fd uintptr) bool {
 			if !c.noWait {
 				return false
 			}
-			c.in.n, c.in.err = 0, wouldBlock{}
+			c.in.err = wouldBlock{}
 		default:
-			c.in.n, c.in.err = 0, &net.OpError{Op: "read", Net: "tcp", Err: err}
+			c.in.err = &net.OpError{Op: "read", Net: "tcp", Err: errno}
 		}
 		return true
 	}
@@ -112,15 +112,16 @@ func (c *Conn) Write(p []byte) (int, error) {
 
 func (c *Conn) tryWrite(fd uintptr) bool {
 	for {
-		c.out.n, c.out.err = Write(fd, c.out.p)
-		switch c.out.err { //nolint:errorlint // bare numbers of the kernel
+		n, errno := Write(fd, c.out.p)
+		c.out.n, c.out.err = n, nil
+		switch errno {
+		case 0:
 		case unix.EINTR:
 			continue
 		case unix.EAGAIN:
 			return false
-		case nil:
 		default:
-			c.out.n, c.out.err = 0, &net.OpError{Op: "write", Net: "tcp", Err: c.out.err}
+			c.out.err = &net.OpError{Op: "write", Net: "tcp", Err: errno}
 		}
 		return true
 	}

@@ -10,26 +10,26 @@ import (
 // away during a long call. Sparing it saves more than its own cost: the runtime's monitor thread wakes every 20 µs for as
 // long as it finds processors in system calls, and this finds none.
 
-// Read reads from a socket that does not block. At the end it returns 0 and no error, where nothing has come unix.EAGAIN.
-func Read(fd uintptr, p []byte) (int, error) {
+// Read reads from a socket that does not block. At the end it returns 0 bytes and 0, where nothing has come unix.EAGAIN.
+func Read(fd uintptr, p []byte) (int, unix.Errno) {
 	n, _, errno := unix.RawSyscall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
 	if errno != 0 {
 		return 0, errno
 	}
-	return int(n), nil
+	return int(n), 0
 }
 
 // Write writes to a socket that does not block. Where there is no room it returns unix.EAGAIN.
-func Write(fd uintptr, p []byte) (int, error) {
+func Write(fd uintptr, p []byte) (int, unix.Errno) {
 	n, _, errno := unix.RawSyscall(unix.SYS_WRITE, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)))
 	if errno != 0 {
 		return 0, errno
 	}
-	return int(n), nil
+	return int(n), 0
 }
 
 // Writev writes the pieces of vec, of which any may be empty, to a socket that does not block.
-func Writev(fd uintptr, vec *[3][]byte) (int, error) {
+func Writev(fd uintptr, vec *[3][]byte) (int, unix.Errno) {
 	var iov [len(vec)]unix.Iovec
 	count := 0
 	for _, p := range vec {
@@ -43,5 +43,5 @@ func Writev(fd uintptr, vec *[3][]byte) (int, error) {
 	if errno != 0 {
 		return 0, errno
 	}
-	return int(n), nil
+	return int(n), 0
 }

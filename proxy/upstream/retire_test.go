@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"errors"
 	"io"
 	"net"
 	"testing"
@@ -43,7 +44,7 @@ func TestRetire(t *testing.T) {
 			}
 		}
 		if !closes {
-			if _, err := pod.Read(make([]byte, 1)); err != io.EOF {
+			if _, err := pod.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 				t.Errorf("the Pod read %v", err)
 			}
 			_ = pod.Close()
