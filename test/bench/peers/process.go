@@ -154,7 +154,7 @@ func FreeAddress(ctx context.Context) (netip.AddrPort, error) {
 	for {
 		l, err := new(net.ListenConfig).Listen(ctx, "tcp4", "127.0.0.1:0")
 		if err == nil {
-			defer l.Close()
+			_ = l.Close()
 			return netip.ParseAddrPort(l.Addr().String())
 		}
 		select {
