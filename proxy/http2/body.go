@@ -159,7 +159,11 @@ func (b *body) giveBack(n, grow int) {
 
 // put takes received bytes in.
 func (b *body) put(p []byte) {
-	b.unpaid += len(p)
+	if l := b.s.l; l.pod {
+		l.credit(len(p))
+	} else {
+		b.unpaid += len(p)
+	}
 	b.received += int64(len(p))
 	for len(p) > 0 {
 		c := b.last

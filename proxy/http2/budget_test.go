@@ -58,12 +58,6 @@ func TestRequestsAllocateNothing(t *testing.T) {
 	}
 }
 
-// fiveBytes is a Body that is written without being pulled.
-type fiveBytes struct{}
-
-func (fiveBytes) Next() ([]byte, error) { return nil, io.EOF }
-func (fiveBytes) Length() int64         { return 5 }
-
 // TestIdleConnections prints what a connection at rest costs, with its client's end, and holds it to the budget: no buffers, and no
 // goroutine but the reader.
 func TestIdleConnections(t *testing.T) {

@@ -237,7 +237,13 @@ func (c *raw) head(flags xhttp2.Flags, fields []string) uint32 {
 	c.t.Helper()
 	id := c.next
 	c.next += 2
-	block := c.block(fields...)
+	c.section(id, flags, c.block(fields...))
+	return id
+}
+
+// section sends a header block, in as many frames as it takes.
+func (c *raw) section(id uint32, flags xhttp2.Flags, block []byte) {
+	c.t.Helper()
 	first := block[:min(len(block), 16<<10)]
 	rest := block[len(first):]
 	c.do(c.fr.WriteHeaders(xhttp2.HeadersFrameParam{
@@ -248,7 +254,6 @@ func (c *raw) head(flags xhttp2.Flags, fields []string) uint32 {
 		rest = rest[len(part):]
 		c.do(c.fr.WriteContinuation(id, len(rest) == 0, part))
 	}
-	return id
 }
 
 // answer waits for the end of a stream and returns its final head, body and trailers.

@@ -16,12 +16,11 @@ type Conn struct {
 	start func(*Stream)
 
 	// The reader's own.
-	head      *requestHead // of the next request
-	tail      *trailers    // of the present block
-	addHead   func(hpack.HeaderField)
-	addTail   func(hpack.HeaderField)
-	skipField func(hpack.HeaderField)
-	fresh     []*Stream // opened, and not begun before the reader has read all that is here
+	head    *requestHead // of the next request
+	tail    *trailers    // of the present block
+	addHead func(hpack.HeaderField)
+	addTail func(hpack.HeaderField)
+	fresh   []*Stream // opened, and not begun before the reader has read all that is here
 
 	// Guarded by the lock.
 	free    []*Stream // whose goroutines wait for the next request
@@ -33,10 +32,9 @@ type Conn struct {
 // NewConn returns the codec of an accepted connection. clock may be shared by any number of Conns.
 func NewConn(nc net.Conn, o Options, clock Clock) *Conn {
 	c := &Conn{clock: clock}
-	c.init(nc, o, c)
+	c.init(nc, o.withDefaults(), c)
 	c.head, c.tail = new(requestHead), new(trailers)
 	c.addHead, c.addTail = c.headField, c.tailField
-	c.skipField = func(hpack.HeaderField) {}
 	c.in.settle = c.settle
 	return c
 }
@@ -126,7 +124,7 @@ func (c *Conn) section(b *block) error {
 	case b.id%2 == 0:
 		return errStreamID
 	case known:
-		return c.lateHeaders(b)
+		return c.lateBlockFor(b)
 	}
 	c.head.begin(&c.o)
 	c.dec.SetEmitFunc(c.addHead)
@@ -135,24 +133,6 @@ func (c *Conn) section(b *block) error {
 	}
 	c.head.end()
 	return c.open(b)
-}
-
-// lateHeaders takes a header block for a stream that is not open any more.
-func (c *Conn) lateHeaders(b *block) error {
-	c.dec.SetEmitFunc(c.skipField)
-	c.dec.SetEmitEnabled(false)
-	if err := c.decode(b); err != nil {
-		return err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch c.recent.how(b.id) {
-	case byReset:
-		return c.guard.idle()
-	case ended:
-		return errClosedStream
-	}
-	return errStreamID
 }
 
 // open makes a stream of a request whose head was read.
@@ -190,7 +170,8 @@ func (c *Conn) open(b *block) error {
 	}
 	c.active++
 	s.head, c.head = h, s.head
-	s.stream.begin(&c.link, b.id)
+	s.begin(&c.link)
+	s.enroll(b.id)
 	s.body.declared, s.body.done = h.length, b.endStream()
 	c.rest()
 	c.fresh = append(c.fresh, s)

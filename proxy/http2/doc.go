@@ -35,6 +35,8 @@ type Options struct {
 	TableSize int
 	// Underscores says what happens to request fields with "_" in the name.
 	Underscores Underscores
+	// Secure says, to a Pod, that the connection is encrypted: the scheme of requests.
+	Secure bool
 	// ExtendedConnect accepts CONNECT with a :protocol (RFC 8441): WebSocket over HTTP/2.
 	ExtendedConnect bool
 	Timeouts        Timeouts
@@ -50,6 +52,9 @@ type Timeouts struct {
 	Idle time.Duration
 	// Stall (60 s) in which the peer takes no byte: of the connection, or, with a window that stays shut, of a stream.
 	Stall time.Duration
+	// Ping (none) is how long a Pod that has requests may be silent before it is asked for a sign of life, and PingAck (15 s) how long the
+	// sign may take before the connection is given up.
+	Ping, PingAck time.Duration
 	// Linger (1 s) is how long what the peer still sends is discarded after the last byte of ours, so that it reads that byte.
 	Linger time.Duration
 }
@@ -82,7 +87,7 @@ func (o Options) withDefaults() Options {
 		def time.Duration
 	}{
 		{&t.FirstByte, 10 * time.Second}, {&t.Header, 10 * time.Second}, {&t.SettingsAck, 10 * time.Second},
-		{&t.Idle, 75 * time.Second}, {&t.Stall, time.Minute}, {&t.Linger, time.Second},
+		{&t.Idle, 75 * time.Second}, {&t.Stall, time.Minute}, {&t.PingAck, 15 * time.Second}, {&t.Linger, time.Second},
 	} {
 		switch {
 		case *d.v == 0:
@@ -92,6 +97,21 @@ func (o Options) withDefaults() Options {
 		}
 	}
 	return o
+}
+
+// withPodDefaults are the defaults toward Pods: larger heads, as HTTP/1.1's, and windows that hold no more than a slow client may make us hold.
+func (o Options) withPodDefaults() Options {
+	o.Underscores = KeepUnderscores
+	if o.HeaderList == 0 {
+		o.HeaderList = 64 << 10
+	}
+	if o.Fields == 0 {
+		o.Fields = 256
+	}
+	if o.MaxStreamWindow == 0 {
+		o.MaxStreamWindow = 256 << 10
+	}
+	return o.withDefaults()
 }
 
 // Clock gives the value of the Date field. http1.Clock is one.
@@ -143,6 +163,11 @@ var (
 	ErrConnection = errors.New("http2: connection ended")
 	// ErrStalled is the error of a stream for which the peer kept its window shut for too long.
 	ErrStalled = errors.New("http2: window shut for too long")
+	// ErrRefused is the error of a request that the Pod has certainly not processed: it may be sent again, whatever its method.
+	ErrRefused = errors.New("http2: request refused before it was processed")
+	// ErrFull says that a connection has as many streams as the Pod allows, ErrLeaving that it takes no more.
+	ErrFull    = errors.New("http2: no stream left on this connection")
+	ErrLeaving = errors.New("http2: connection takes no more requests")
 	// ErrEnded is the error of a stream that our side has ended.
 	ErrEnded = errors.New("http2: stream ended")
 )

@@ -36,16 +36,21 @@ func (c *raw) calmed(detail string) {
 func TestRapidReset(t *testing.T) {
 	t.Parallel()
 	var served atomic.Int64
-	c := dial(t, func(s *http2.Stream, x *exchange.Exchange) {
+	a, b := pair(t)
+	_, result := newServer(t, http2.Options{}, func(s *http2.Stream, x *exchange.Exchange) {
 		served.Add(1)
 		waitGone(s, x)
-	})
+	}).serve(b)
+	c := newRaw(t, a)
 	for range 200 {
 		c.do(c.fr.WriteRSTStream(c.get(get...), xhttp2.ErrCodeCancel))
 	}
 	c.sync()
 	c.do(c.fr.WriteRSTStream(c.get(get...), xhttp2.ErrCodeCancel))
 	c.calmed("reset")
+	if code, ok := http2.CodeOf(<-result); !ok || code != xhttp2.ErrCodeEnhanceYourCalm {
+		t.Errorf("code %v", code)
+	}
 	t.Logf("%d of 201 streams were begun", served.Load())
 }
 

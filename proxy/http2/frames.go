@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 )
 
 // frame takes the frame whose header was read.
@@ -111,6 +112,8 @@ func (l *link) admitTo(s *stream, h http2.FrameHeader, n int) error {
 	switch {
 	case b.done:
 		return http2.StreamError{StreamID: s.id, Code: http2.ErrCodeStreamClosed}
+	case s.client != nil && !s.client.final:
+		return http2.StreamError{StreamID: s.id, Code: http2.ErrCodeProtocol}
 	case all > b.window:
 		return http2.StreamError{StreamID: s.id, Code: http2.ErrCodeFlowControl}
 	case b.declared >= 0 && b.received+int64(n) > b.declared:
@@ -274,4 +277,25 @@ func (l *link) decode(b *block) error {
 		return http2.ConnectionError(http2.ErrCodeCompression)
 	}
 	return nil
+}
+
+// skipField is where fields go that nobody wants.
+func skipField(hpack.HeaderField) {}
+
+// lateBlockFor takes a header block for a stream that is not open any more.
+func (l *link) lateBlockFor(b *block) error {
+	l.dec.SetEmitFunc(skipField)
+	l.dec.SetEmitEnabled(false)
+	if err := l.decode(b); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch l.recent.how(b.id) {
+	case byReset:
+		return l.guard.idle()
+	case ended:
+		return errClosedStream
+	}
+	return errStreamID
 }

@@ -43,12 +43,15 @@ type link struct {
 	peerWindow int64 // and on a new stream
 	recvWindow int   // what the peer may still send on the connection
 	owed       int   // bytes pulled, not given back yet
-	maxID      uint32
-	lateBlock  bool   // a header block's end has to be waited for
-	closing    bool   // the last frame is written or buffered
-	dead       bool   // nothing can be read or written any more
-	lapsed     *fault // what Sweep ends the connection for
-	cause      error  // why the socket failed
+	// pod says that the peer is a Pod: streams are ours, and the connection's window is given back as bytes come, so that only the streams'
+	// bound what is held: one slow client must not stop the answers to all others that share a connection.
+	pod       bool
+	maxID     uint32
+	lateBlock bool   // a header block's end has to be waited for
+	closing   bool   // the last frame is written or buffered
+	dead      bool   // nothing can be read or written any more
+	lapsed    *fault // what Sweep ends the connection for
+	cause     error  // why the socket failed
 }
 
 // side is what the two sides of a connection do differently.
@@ -66,7 +69,7 @@ type side interface {
 }
 
 func (l *link) init(nc net.Conn, o Options, s side) {
-	l.nc, l.o, l.side = nc, o.withDefaults(), s
+	l.nc, l.o, l.side = nc, o, s
 	l.fr = http2.NewFramer(&l.out, &l.in)
 	l.fr.SetMaxReadFrameSize(maxFrame)
 	l.fr.SetReuseFrames()
@@ -191,7 +194,11 @@ func (l *link) farewell(code http2.ErrCode, detail string) {
 	if l.mute() {
 		return
 	}
-	_ = l.fr.WriteGoAway(l.maxID, code, []byte(detail))
+	last := l.maxID
+	if l.pod {
+		last = 0
+	}
+	_ = l.fr.WriteGoAway(last, code, []byte(detail))
 	l.closing = true
 	l.enter(lingering)
 	l.flush()
@@ -275,6 +282,13 @@ func verdict(err error) (code http2.ErrCode, detail string, last bool) {
 		return http2.ErrCodeFrameSize, "frame too large", true
 	}
 	return 0, "", false
+}
+
+// CodeOf returns the code with which we have ended a connection for the error that Serve returned; ok is false where the peer, or the
+// network, ended it.
+func CodeOf(err error) (code http2.ErrCode, ok bool) {
+	code, _, ok = verdict(err)
+	return code, ok
 }
 
 // streamFault resets a stream that has broken a rule.

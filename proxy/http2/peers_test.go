@@ -5,11 +5,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os/exec"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	xhttp2 "golang.org/x/net/http2"
 
@@ -32,7 +34,7 @@ func TestGoClient(t *testing.T) {
 	addr := v.listen(t)
 	client := transport(t)
 	var all sync.WaitGroup
-	for i := range 50 {
+	for i := range 30 {
 		all.Go(func() {
 			for j := range 10 {
 				body := bytes.Repeat([]byte{byte('a' + j)}, i*j*300)
@@ -63,7 +65,7 @@ func TestGoClientUploadsAndCancels(t *testing.T) {
 	t.Parallel()
 	addr := newServer(t, http2.Options{}, echo).listen(t)
 	client := transport(t)
-	const size = 8 << 20
+	const size = 3 << 20
 	ctx, cancel := context.WithCancel(t.Context())
 	stuck, err := http.NewRequestWithContext(ctx, "POST", "http://"+addr+"/", neverEnding{})
 	if err != nil {
@@ -176,4 +178,41 @@ func TestPriorKnowledge(t *testing.T) {
 			t.Errorf("first %d: %d bytes", n, len(body))
 		}
 	}
+}
+
+// goServer is x/net's server over cleartext. It echoes bodies as they come, with a trailer.
+func goServer(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Protocols: new(http.Protocols), ReadHeaderTimeout: time.Minute}
+	srv.Protocols.SetUnencryptedHTTP2(true)
+	srv.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Trailer", "X-Down")
+		_ = http.NewResponseController(w).EnableFullDuplex()
+		w.WriteHeader(http.StatusOK)
+		_ = http.NewResponseController(w).Flush()
+		buf := make([]byte, 8<<10)
+		for {
+			n, err := r.Body.Read(buf)
+			_, _ = w.Write(buf[:n])
+			_ = http.NewResponseController(w).Flush()
+			if err != nil {
+				break
+			}
+		}
+		w.Header().Set("X-Down", "1")
+	})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = srv.Serve(l)
+	}()
+	t.Cleanup(func() {
+		_ = srv.Close()
+		<-done
+	})
+	return l.Addr().String()
 }

@@ -80,7 +80,7 @@ func (c *Conn) Streams() int {
 func (c *Conn) Close() { c.kill() }
 
 // Sweep keeps the connection's times. One goroutine calls it again and again, with the time on a clock of its choice; the times
-// are as precise as the calls are frequent. It never waits.
+// are as precise as the calls are frequent. It never waits. It may call what was given to OnGone.
 func (c *Conn) Sweep(now time.Duration) {
 	if !c.sweepLink(now) {
 		return

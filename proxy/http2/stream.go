@@ -16,8 +16,9 @@ type stream struct {
 	next *stream // in its bucket
 	body body
 	send sending
-	// server is the Stream that this is part of, on that side.
+	// server and client are the Stream or ClientStream that this is part of.
 	server *Stream
+	client *ClientStream
 
 	// Guarded by the connection's lock.
 	open      bool   // in the connection's table
@@ -27,13 +28,19 @@ type stream struct {
 	calling   bool   // gone runs
 }
 
-// begin makes s a new, open stream of its connection. The lock is held.
-func (s *stream) begin(l *link, id uint32) {
-	s.l, s.id = l, id
+// begin makes s a new stream of its connection. The lock is held.
+func (s *stream) begin(l *link) {
+	s.l, s.id = l, 0
 	s.body.begin(s, l.streamWindow())
 	s.send.begin(l)
-	s.open, s.localDone, s.broken, s.gone = true, false, nil, nil
-	l.streams.add(s)
+	s.open, s.localDone, s.broken, s.gone = false, false, nil, nil
+}
+
+// enroll opens s under a number. The lock is held.
+func (s *stream) enroll(id uint32) {
+	s.id, s.open = id, true
+	s.send.window = s.l.peerWindow
+	s.l.streams.add(s)
 }
 
 // wait is what a sender waits for.
@@ -82,7 +89,7 @@ func (o *sending) begin(l *link) {
 	if cap(tail) > keptText {
 		tail = nil
 	}
-	*o = sending{head: head[:0], data: data[:0], tail: tail[:0], left: -1, window: l.peerWindow}
+	*o = sending{head: head[:0], data: data[:0], tail: tail[:0], left: -1}
 	o.ready.L = &l.mu
 }
 
@@ -159,10 +166,16 @@ func (s *stream) pushHead(block []byte, flags http2.Flags) error {
 		if err := s.sendErr(); err != nil {
 			return err
 		}
-		if l.out.admits(len(block)) {
+		if s.id == 0 || l.out.admits(len(block)) {
 			break
 		}
 		s.await(forRoom)
+	}
+	if s.id == 0 {
+		// Streams have to begin in the order of their numbers, and wait for nothing in between.
+		if err := s.client.number(); err != nil {
+			return err
+		}
 	}
 	s.send.begun = true
 	l.out.headers(s.id, block, flags)

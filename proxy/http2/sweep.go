@@ -120,6 +120,9 @@ func (l *link) lapseAfter(age, limit time.Duration, why *fault) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if why == errIdle && (l.streams.len > 0 || l.active > 0) {
+		return // no longer
+	}
 	if l.lapsed == nil && !l.mute() {
 		l.lapsed = why
 		_ = l.nc.SetReadDeadline(past)

@@ -296,6 +296,7 @@ func TestShutdownOfIdle(t *testing.T) {
 		conn, result := v.serve(b)
 		c := newRaw(t, a)
 		c.answer(c.get(get...))
+		synctest.Wait()
 		if !conn.Idle() {
 			t.Error("not idle")
 		}
