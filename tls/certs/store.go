@@ -101,6 +101,11 @@ func (s *Store) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, er
 	return s.fallback, nil
 }
 
+// Refuses reports whether handshakes for a server name end with ErrUnknownName.
+func (s *Store) Refuses(name string) bool {
+	return s.rejectUnknown && s.live.Load().lookup(name) == nil
+}
+
 // snapshot is what one Publish made. It is immutable.
 type snapshot struct {
 	exact    map[string]*choice // by name

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 
+	"podlane.dev/podlane/router"
 	"podlane.dev/podlane/tls/certs"
 )
 
@@ -16,7 +17,7 @@ import (
 type Tickets uint8
 
 const (
-	// TicketsOn lets clients resume; the keys are random, of this process, and rotated daily by crypto/tls.
+	// TicketsOn lets clients resume, with keys that replicas share (see Options), else random ones of this process, which crypto/tls rotates daily.
 	TicketsOn Tickets = iota
 	// TicketsOff makes every handshake a full one (ingress-nginx: ssl-session-tickets "false").
 	TicketsOff
@@ -36,6 +37,11 @@ type Options struct {
 	// Protocols are what ALPN offers, best first. nil is http/1.1 alone.
 	Protocols []string
 	Tickets   Tickets
+	// TicketKeys are the keys of session tickets until the Table has any. nil makes random ones.
+	TicketKeys *router.TicketKeys
+	// Table returns the live Table, whose hosts may ask their clients for certificates, and which may have keys of session tickets. It is called
+	// by every handshake. nil stands for an empty Table.
+	Table func() *router.Table
 }
 
 // DefaultCipherSuites returns the suites that are offered to TLS 1.2 clients by default: ephemeral key exchange and
@@ -52,7 +58,8 @@ func DefaultCipherSuites() []uint16 {
 }
 
 // NewConfig returns the tls.Config of listeners that serve store's certificates under o. It is made once and shared by all
-// connections: session tickets work only within one. Handshakes see store's content of the moment of their ClientHello.
+// connections: session tickets work only within one. Handshakes see what store and o.Table hold when their ClientHello is complete. Clients of
+// hosts that ask for a certificate must be served by a Handshaker: it keeps what they show, see CredentialsOf.
 func NewConfig(store *certs.Store, o Options) (*tls.Config, error) {
 	if o.MinVersion == 0 {
 		o.MinVersion = tls.VersionTLS12
@@ -69,7 +76,7 @@ func NewConfig(store *certs.Store, o Options) (*tls.Config, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	return &tls.Config{
+	config := &tls.Config{
 		MinVersion:             o.MinVersion,
 		MaxVersion:             o.MaxVersion,
 		CipherSuites:           slices.Clone(o.CipherSuites),
@@ -77,7 +84,9 @@ func NewConfig(store *certs.Store, o Options) (*tls.Config, error) {
 		NextProtos:             slices.Clone(o.Protocols),
 		SessionTicketsDisabled: o.Tickets == TicketsOff,
 		GetCertificate:         certificateFrom(store),
-	}, nil
+	}
+	config.GetConfigForClient = newChooser(config, store, &o).configFor
+	return config, nil
 }
 
 // check returns what in o cannot work. A list that was given and is empty must not turn into a default.
@@ -101,8 +110,8 @@ func certificateFrom(store *certs.Store) func(*tls.ClientHelloInfo) (*tls.Certif
 	return func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 		pair, err := store.GetCertificate(hello)
 		if errors.Is(err, certs.ErrUnknownName) {
-			if v, ok := hello.Context().Value(verdictKey{}).(*verdict); ok {
-				v.unknownName = true
+			if n, ok := hello.Context().Value(notesKey{}).(*notes); ok {
+				n.unknownName = true
 			}
 			return nil, nil
 		}

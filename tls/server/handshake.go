@@ -108,7 +108,7 @@ func (h *Handshaker) Server(raw net.Conn, config *tls.Config) *tls.Conn {
 // caller closes it. On success c has no deadline. c comes from Server; one from tls.Server counts from beginning to end.
 // c must have no other user until Handshake returns.
 func (h *Handshaker) Handshake(ctx context.Context, c *tls.Conn) error {
-	var v verdict
+	var n notes
 	// A deadline on the connection and not a context with one: it costs no goroutine, and ends reads and writes alike.
 	deadline := time.Now().Add(h.timeout)
 	if err := c.SetDeadline(deadline); err != nil {
@@ -116,14 +116,19 @@ func (h *Handshaker) Handshake(ctx context.Context, c *tls.Conn) error {
 	}
 	share := slot{ctx: ctx, handshaker: h, deadline: deadline}
 	defer share.release()
-	if pausing, ok := c.NetConn().(*pausingConn); ok {
+	pausing, _ := c.NetConn().(*pausingConn)
+	if pausing != nil {
 		pausing.slot = &share
 		defer func() { pausing.slot = nil }()
 	} else if err := share.acquire(); err != nil {
-		return &HandshakeError{Reason: failureOf(err, &v), Err: err}
+		return &HandshakeError{Reason: failureOf(err, &n), Err: err}
 	}
-	if err := c.HandshakeContext(context.WithValue(ctx, verdictKey{}, &v)); err != nil {
-		return &HandshakeError{Reason: failureOf(err, &v), Err: err}
+	if err := c.HandshakeContext(context.WithValue(ctx, notesKey{}, &n)); err != nil {
+		return &HandshakeError{Reason: failureOf(err, &n), Err: err}
+	}
+	if n.shown != nil && pausing != nil {
+		n.shown.settle(c.ConnectionState().PeerCertificates)
+		pausing.shown = n.shown
 	}
 	if err := c.SetDeadline(time.Time{}); err != nil {
 		return &HandshakeError{Reason: ClientClosed, Err: err}
@@ -131,10 +136,14 @@ func (h *Handshaker) Handshake(ctx context.Context, c *tls.Conn) error {
 	return nil
 }
 
-// verdict is what callbacks of the tls.Config found out during one handshake. It travels in the handshake's context.
-type verdict struct{ unknownName bool }
+// notes are what callbacks of the tls.Config found out during one handshake. They travel in the handshake's context.
+type notes struct {
+	unknownName bool
+	// shown is nil where the client was not asked for a certificate.
+	shown *Credentials
+}
 
-type verdictKey struct{}
+type notesKey struct{}
 
 // A slot is one handshake's share of a Handshaker. It is used by the handshake's goroutine only.
 type slot struct {
@@ -182,7 +191,8 @@ func (s *slot) release() {
 // else for long: what the server writes fits into the socket's buffer. After the handshake it only passes on.
 type pausingConn struct {
 	net.Conn
-	slot *slot // nil outside of Handshake
+	slot  *slot        // nil outside of Handshake
+	shown *Credentials // set by Handshake
 }
 
 // Read reads from the client, without the slot, and returns with it.
@@ -205,7 +215,7 @@ func (c *pausingConn) Read(b []byte) (int, error) {
 func (c *pausingConn) NetConn() net.Conn { return c.Conn }
 
 // failureOf classifies a handshake's error.
-func failureOf(err error, v *verdict) Failure {
+func failureOf(err error, n *notes) Failure {
 	var record tls.RecordHeaderError
 	var operation *net.OpError
 	switch {
@@ -215,7 +225,7 @@ func failureOf(err error, v *verdict) Failure {
 		return Timeout
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return Canceled
-	case v.unknownName:
+	case n.unknownName:
 		return UnknownName
 	case errors.As(err, &record):
 		if looksLikeHTTP(record.RecordHeader) {
