@@ -1,12 +1,15 @@
 package config
 
 import (
+	"crypto/tls"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
 
+	"podlane.dev/podlane/router"
 	"podlane.dev/podlane/tls/certs"
 	"podlane.dev/podlane/tls/server"
 )
@@ -15,7 +18,11 @@ import (
 type TLS struct {
 	// Protocols, Ciphers and Curves are lists in nginx's words.
 	Protocols, Ciphers, Curves string
-	SessionTickets             bool
+	// AllowLegacy accepts versions below TLS 1.2 in Protocols.
+	AllowLegacy    bool
+	SessionTickets bool
+	// TicketKeyFiles are files with the keys of session tickets, for replicas that share no Secret. They are read at the start.
+	TicketKeyFiles Words
 	// RejectHandshake refuses unknown server names instead of serving the default certificate.
 	RejectHandshake bool
 	// KeepStale is how long the last good certificate of a broken or deleted Secret is served.
@@ -45,7 +52,11 @@ func (t *TLS) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&t.Ciphers, "ssl-ciphers", t.Ciphers,
 		"cipher suites up to TLS 1.2, by OpenSSL's or IANA's names; without it those with forward secrecy and authenticated encryption")
 	fs.StringVar(&t.Curves, "ssl-ecdh-curve", t.Curves, "key exchanges, as in X25519:P-256, or auto")
+	fs.BoolVar(&t.AllowLegacy, "ssl-allow-legacy-protocols", t.AllowLegacy,
+		"accept TLSv1 and TLSv1.1 in --ssl-protocols, which RFC 8996 forbids; for clients that nobody can renew")
 	fs.BoolVar(&t.SessionTickets, "ssl-session-tickets", t.SessionTickets, "let clients resume sessions by tickets")
+	fs.Var(&t.TicketKeyFiles, "ssl-session-ticket-key-file",
+		"files with keys of session tickets, comma-separated: 32, 48 or 80 random bytes, or lines of base64; the first key encrypts, all decrypt")
 	fs.BoolVar(&t.RejectHandshake, "ssl-reject-handshake", t.RejectHandshake,
 		"refuse handshakes for server names that no Ingress lists, instead of showing the default certificate")
 	addDuration(fs, &t.KeepStale, "keep-stale-certificate", "how long the last good certificate of a broken or deleted Secret is served")
@@ -73,6 +84,10 @@ func (t *TLS) Server() (server.Options, error) {
 	if err != nil {
 		return server.Options{}, fmt.Errorf("--ssl-protocols: %w", err)
 	}
+	if lowest != 0 && lowest < tls.VersionTLS12 && !t.AllowLegacy {
+		return server.Options{}, fmt.Errorf("--ssl-protocols: %s is broken and below TLS 1.2: write \"TLSv1.2 TLSv1.3\", or --ssl-allow-legacy-protocols too",
+			tls.VersionName(lowest))
+	}
 	ciphers, err := server.ParseCipherSuites(t.Ciphers)
 	if err == nil {
 		err = refuseUnknown(ciphers)
@@ -91,7 +106,32 @@ func (t *TLS) Server() (server.Options, error) {
 	if !t.SessionTickets {
 		o.Tickets = server.TicketsOff
 	}
-	return o, nil
+	o.TicketKeys, err = t.ticketKeys()
+	return o, err
+}
+
+// ticketKeys reads the files with keys; without any there are none.
+func (t *TLS) ticketKeys() (*router.TicketKeys, error) {
+	const flag = "--ssl-session-ticket-key-file"
+	switch {
+	case len(t.TicketKeyFiles) == 0:
+		return nil, nil //nolint:nilnil // no keys are no mistake
+	case !t.SessionTickets:
+		return nil, fmt.Errorf("%s has no effect with --ssl-session-tickets=false: write only one", flag)
+	}
+	var texts [][]byte
+	for _, name := range t.TicketKeyFiles {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", flag, err)
+		}
+		texts = append(texts, text)
+	}
+	keys, err := router.ParseTicketKeys(texts...)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: write one with openssl rand -base64 32", flag, err)
+	}
+	return keys, nil
 }
 
 func refuseUnknown[T comparable](l server.List[T]) error {
