@@ -100,7 +100,7 @@ func (c *ClientConn) Open() (*ClientStream, error) {
 	switch {
 	case c.leaves || c.lapsed != nil || c.mute() || c.maxID > maxWindow-2:
 		return nil, ErrLeaving
-	case c.streams.len+c.fresh >= c.limit:
+	case c.streams.len >= c.limit:
 		return nil, ErrFull
 	}
 	var s *ClientStream
@@ -113,8 +113,8 @@ func (c *ClientConn) Open() (*ClientStream, error) {
 		s.client, s.c = s, c
 	}
 	s.begin(&c.link)
+	s.enroll(0)
 	c.held++
-	c.fresh++
 	c.active++
 	c.rest()
 	return s, nil
@@ -127,7 +127,7 @@ func (c *ClientConn) Room() int {
 	if c.leaves || c.lapsed != nil || c.mute() {
 		return 0
 	}
-	return max(0, c.limit-c.streams.len-c.fresh)
+	return max(0, c.limit-c.streams.len)
 }
 
 // Streams is the number of streams that are in use.

@@ -33,7 +33,7 @@ func (s *ClientStream) begin(l *link) {
 	s.cur, s.trailers, s.noBody, s.heads, s.final, s.started = nil, nil, false, s.heads[:0], false, false
 }
 
-// number gives s its number on the wire. The lock is held.
+// number gives s its number on the wire; before, it is in the table under 0. The lock is held.
 func (s *ClientStream) number() error {
 	c := s.c
 	if c.leaves || c.mute() {
@@ -45,9 +45,8 @@ func (s *ClientStream) number() error {
 		id = 1
 	}
 	c.maxID = id
-	c.fresh--
+	c.streams.remove(&s.stream)
 	s.enroll(id)
-	c.rest()
 	return nil
 }
 
@@ -276,9 +275,6 @@ func (s *ClientStream) Close() {
 	if s.cur != nil {
 		responseHeads.Put(s.cur)
 		s.cur = nil
-	}
-	if s.id == 0 {
-		c.fresh--
 	}
 	c.held--
 	c.active--

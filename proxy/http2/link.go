@@ -130,7 +130,9 @@ func (l *link) reset(s *stream, code http2.ErrCode) {
 		return
 	}
 	l.close(s, byReset)
-	l.refuse(s.id, code)
+	if s.id != 0 { // else the peer knows nothing of it
+		l.refuse(s.id, code)
+	}
 }
 
 // refuse frames a RST_STREAM. The lock is held.

@@ -514,8 +514,11 @@ func TestClientInterrupts(t *testing.T) {
 	x.Request.Body = lengthOf(-1)
 	s := open(t, c)
 	s.StartRequest(x)
-	time.AfterFunc(5*time.Millisecond, s.InterruptWrite)
-	if err := s.Write(make([]byte, 1<<20)); !errors.Is(err, os.ErrDeadlineExceeded) {
+	written := make(chan error, 1)
+	go func() { written <- s.Write(make([]byte, 1<<20)) }()
+	p.wait("a full window", func(events []event, _ bool) bool { return sum(events, 1) == 65535 })
+	s.InterruptWrite()
+	if err := <-written; !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("Write: %v", err)
 	}
 	time.AfterFunc(5*time.Millisecond, s.InterruptRead)
@@ -532,6 +535,34 @@ func TestClientInterrupts(t *testing.T) {
 		t.Errorf("Next: %v", err)
 	}
 	s.Close()
+}
+
+// TestStreamThatWasNeverSent: a request that was given up before a byte of it left does not wait for an answer, and the Pod never hears of it.
+func TestStreamThatWasNeverSent(t *testing.T) {
+	t.Parallel()
+	c, p, _ := newPods(t, http2.Options{}).pod()
+	x := request(t, "GET", "/")
+	unsent := open(t, c)
+	unsent.StartRequest(x)
+	unsent.Cancel()
+	if err := unsent.ReadResponse(x); !errors.Is(err, http2.ErrEnded) {
+		t.Errorf("%v", err)
+	}
+	unsent.Close()
+	p.sync()
+	if n := p.count(func(e event) bool { return e.Type == xhttp2.FrameRSTStream }); n != 0 {
+		t.Error("RST_STREAM for a stream that never was")
+	}
+	waiting := open(t, c)
+	waiting.StartRequest(x)
+	p.nc.Close()
+	if err := waiting.ReadResponse(x); !errors.Is(err, http2.ErrConnection) {
+		t.Errorf("%v", err)
+	}
+	waiting.Close()
+	if c.Streams() != 0 {
+		t.Errorf("%d streams", c.Streams())
+	}
 }
 
 // TestEarlyAnswerOfPod: a Pod that answers and stops the upload is believed.
