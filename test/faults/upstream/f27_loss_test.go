@@ -71,6 +71,7 @@ func TestF27Partition(t *testing.T) {
 	// Requests that have waited in vain for an answer are on connections of before; each such connection can fail one request.
 	reach(t, l, l.Sent()+300)
 	during := l.Stop()
+	r.quiet()
 	if during.Failed > open || during.Failed != r.rejected("upstream-timeout") || during.Corrupt != 0 {
 		t.Errorf("%s; want at most %d failed, one for each connection that was open, all with 504", during, open)
 	}

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -97,35 +95,16 @@ func TestF28ClosesAlways(t *testing.T) {
 	}
 }
 
-// stateTimeWait is TIME_WAIT in /proc/net/tcp.
-const stateTimeWait = "06"
-
 // timeWait counts the sockets in TIME_WAIT of connections to a Pod, at our end and at the Pod's.
 func timeWait(t testing.TB, at netip.AddrPort) (ours, theirs int) {
 	t.Helper()
-	table, err := os.ReadFile("/proc/net/tcp")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(table)) {
-		columns := strings.Fields(line)
-		if len(columns) < 4 || columns[3] != stateTimeWait {
-			continue
-		}
-		switch {
-		case parseSocket(columns[2]) == at:
+	for _, s := range sockets(t, stateTimeWait) {
+		switch at {
+		case s.remote:
 			ours++
-		case parseSocket(columns[1]) == at:
+		case s.local:
 			theirs++
 		}
 	}
 	return ours, theirs
-}
-
-// parseSocket reads an address of /proc/net/tcp: the bytes of an integer in the machine's order, and a port.
-func parseSocket(s string) netip.AddrPort {
-	address, port, _ := strings.Cut(s, ":")
-	a, _ := strconv.ParseUint(address, 16, 32)
-	p, _ := strconv.ParseUint(port, 16, 16)
-	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{byte(a), byte(a >> 8), byte(a >> 16), byte(a >> 24)}), uint16(p))
 }

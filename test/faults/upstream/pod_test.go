@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -65,9 +66,13 @@ func newPod(t testing.TB, name string, n int) *pod {
 	return p
 }
 
-// refuse ends listening, after everything that the kernel has accepted for the pod has been taken over. Its connections go on.
+// refuse ends listening, after everything that the kernel has accepted for the pod has been taken over. Its connections go on. New ones
+// must have been refused before.
 func (p *pod) refuse(t testing.TB) {
 	t.Helper()
+	await(t, "no connection is half open", func() bool {
+		return !slices.ContainsFunc(sockets(t, stateOpening), func(s socket) bool { return s.local == p.at })
+	})
 	await(t, "every connection in the kernel's queue is accepted", func() bool { return queued(t, p.listener) == 0 })
 	_ = p.listener.Close()
 	p.serving.Wait()
