@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -39,24 +40,14 @@ func newStand(ctx context.Context, o *options) (*stand, error) {
 	if s.cores.proxy == s.cores.load {
 		fmt.Fprintln(o.progress, "bench: one core for proxies and load: the numbers mean little")
 	}
-	// 10,000 idle connections need as many descriptors, here and in every proxy, which inherits the limit.
-	limit := syscall.Rlimit{}
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return nil, fmt.Errorf("getrlimit: %w", err)
-	}
-	limit.Cur = limit.Max
-	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return nil, fmt.Errorf("setrlimit: %w", err)
+	if err := raiseFiles(o); err != nil {
+		return nil, err
 	}
 	var err error
 	if s.dir, err = os.MkdirTemp("", "podlane-bench-"); err != nil {
 		return nil, err
 	}
-	// nginx's workers read below it as another user, where this one is root.
-	if err = os.Chmod(s.dir, 0o755); err == nil {
-		err = s.choosePeers(ctx)
-	}
-	if err == nil {
+	if err = s.choosePeers(ctx); err == nil {
 		err = stayOn(s.cores.load)
 	}
 	if err == nil {
@@ -66,6 +57,25 @@ func newStand(ctx context.Context, o *options) (*stand, error) {
 		return nil, errors.Join(err, s.close())
 	}
 	return s, nil
+}
+
+// raiseFiles allows this process, and every proxy, which inherits the limit, as many open files as it may: idle connections
+// need one each.
+func raiseFiles(o *options) error {
+	limit := syscall.Rlimit{}
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return fmt.Errorf("getrlimit: %w", err)
+	}
+	limit.Cur = limit.Max
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return fmt.Errorf("setrlimit: %w", err)
+	}
+	const others = 200
+	list, err := chosen(o.workloads)
+	if slices.ContainsFunc(list, func(w workload) bool { return w.name == idle }) && limit.Max < uint64(o.idle)+others {
+		return fmt.Errorf("-idle: %d connections need more than the %d files that may be open (ulimit -Hn)", o.idle, limit.Max)
+	}
+	return err
 }
 
 // choosePeers finds what is installed and builds the rest.

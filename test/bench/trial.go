@@ -35,9 +35,6 @@ func (s *stand) once(ctx context.Context, w workload, p peers.Peer, run int) (sa
 	if !s.o.keep {
 		defer os.RemoveAll(dir)
 	}
-	if err := os.Chmod(dir, 0o755); err != nil {
-		return sample, err
-	}
 	address, err := peers.FreeAddress(ctx)
 	if err != nil {
 		return sample, err

@@ -3,7 +3,7 @@
 // stops the processes, and neither loads nor measures them.
 //
 // What is the same everywhere: one thread of work on one core; HTTP/1.1 and kept connections on both sides, closed after 10,000
-// requests; Host unchanged, X-Real-IP, X-Forwarded-For, -Host, -Port and -Proto, and an X-Request-ID of 128 random bits;
+// requests where a proxy counts them; Host unchanged, X-Real-IP, X-Forwarded-For, -Host, -Port and -Proto, and an X-Request-ID of 128 random bits;
 // request bodies that stream, up to 16 MiB; the same limits of time. Everything else is each proxy's default, unless its file
 // here says why not.
 package peers
