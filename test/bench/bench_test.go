@@ -72,7 +72,9 @@ func TestSmoke(t *testing.T) {
 
 func checkSample(t *testing.T, s report.Sample) {
 	t.Helper()
-	if s.Answers == 0 || s.Elapsed <= 0 || s.CPU <= 0 || s.LoadCPU <= 0 || s.Resident <= 0 || s.P99 < s.P50 || s.P50 <= 0 {
+	// The system counts CPU time in hundredths of a second: of connections that idle for a moment it may see nothing.
+	worked := s.CPU > 0 && s.LoadCPU > 0 || s.Workload == idle
+	if s.Answers == 0 || s.Elapsed <= 0 || !worked || s.Resident <= 0 || s.P99 < s.P50 || s.P50 <= 0 {
 		t.Errorf("not everything was measured: %+v", s)
 	}
 	if s.Errors.Sum() != 0 || s.LogLost != 0 || s.Unanswered != 0 {
