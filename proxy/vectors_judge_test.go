@@ -128,7 +128,7 @@ var own = []string{
 }
 
 // never are names that never reach a Pod, whoever says what about them.
-var never = regexp.MustCompile(`(?i)^(.*_.*|keep-alive|proxy-.*|trailer|http2-settings|expect|proxy|forwarded|x-original-.*|x-envoy-.*|x-rewrite-url|x-forwarded-(server|prefix|anything))$`)
+var never = regexp.MustCompile(`(?i)^(.*_.*|keep-alive|proxy-(connection|authenticate|authorization)|trailer|http2-settings|expect|proxy|forwarded|x-original-.*|x-envoy-.*|x-rewrite-url|x-forwarded-(server|prefix|anything))$`)
 
 // framed are field lines that the proxy may add.
 var framed = regexp.MustCompile(`^(Content-Length: 0|Transfer-Encoding: chunked|TE: trailers|Connection: Upgrade|Upgrade: [!-~]+)$`)
