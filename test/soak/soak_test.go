@@ -49,7 +49,7 @@ func TestSoak(t *testing.T) {
 
 	ctx, cancel := context.WithTimeout(t.Context(), *duration)
 	defer cancel()
-	s := &soak{t: t, address: p.HTTP, counts: map[string]int{}, failures: map[string]int{}}
+	s := &soak{t: t, address: p.HTTP, began: time.Now(), counts: map[string]int{}, failures: map[string]int{}}
 	var running sync.WaitGroup
 	for _, l := range loads {
 		for i := range l.clients {
@@ -64,7 +64,7 @@ func TestSoak(t *testing.T) {
 
 	t.Logf("%s of load: %s", *duration, s)
 	if len(s.failures) > 0 {
-		t.Errorf("failures: %v; the first: %s", s.failures, s.first)
+		t.Errorf("failures: %v\n%s\n%s", s.failures, strings.Join(s.examples, "\n"), errorsOf(p))
 	}
 	for _, l := range loads {
 		if s.counts[l.name] == 0 {
@@ -73,6 +73,21 @@ func TestSoak(t *testing.T) {
 	}
 	judge(t, samples)
 	settle(t, p, before)
+}
+
+// errorsOf is what the process counts of its own answers and of connections that it could not make.
+func errorsOf(p *serving.Process) string {
+	_, text, err := p.Page("/metrics")
+	if err != nil {
+		return err.Error()
+	}
+	var found []string
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, "podlane_upstream_connect_errors_total") || strings.HasPrefix(line, "podlane_requests_rejected_total") {
+			found = append(found, strings.TrimSpace(line))
+		}
+	}
+	return strings.Join(found, "\n")
 }
 
 // soak is a load that runs.
@@ -84,8 +99,12 @@ type soak struct {
 	counts   map[string]int // exchanges by kind of load
 	bytes    int64          // of bodies, both ways
 	failures map[string]int
-	first    string
+	examples []string
+	began    time.Time
 }
+
+// maxExamples is how many failures are told of in full.
+const maxExamples = 12
 
 // run repeats a load's exchange until ctx ends. What has begun is ended.
 func (s *soak) run(ctx context.Context, l loadKind, name string) {
@@ -110,8 +129,8 @@ func (s *soak) note(kind string, n int64, err error) {
 		return
 	}
 	s.failures[kind]++
-	if s.first == "" {
-		s.first = fmt.Sprintf("%s: %v", kind, err)
+	if len(s.examples) < maxExamples || s.failures[kind] == 1 {
+		s.examples = append(s.examples, fmt.Sprintf("after %s, %s: %v", time.Since(s.began).Round(time.Millisecond), kind, err))
 	}
 }
 

@@ -170,7 +170,7 @@ func TestF10PodStopsReading(t *testing.T) {
 		t.Errorf("%d %v", status, err)
 	}
 	<-u.ended
-	if n := <-sum; n != size {
+	if n := receive(t, "the end of the upload at the Pod", sum); n != size {
 		t.Errorf("the Pod got %d bytes, want %d", n, size)
 	}
 	t.Logf("F10: held back after %d KiB, which lie in sockets: the heap grew by %d KiB", held>>10, grown>>10)
@@ -230,7 +230,7 @@ func TestF10BothDirectionsAtOnce(t *testing.T) {
 	if err != nil || n != int64(size) {
 		t.Fatalf("%d of %d bytes came back: %v", n, size, err)
 	}
-	if err := <-done; err != nil {
+	if err := receive(t, "the end of the upload", done); err != nil {
 		t.Error(err)
 	}
 	if !bytes.Equal(got.Sum(nil), sent.Sum(nil)) {

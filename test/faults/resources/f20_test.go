@@ -164,7 +164,7 @@ func TestF20Order(t *testing.T) {
 		t.Fatalf("%q %v", head, err)
 	}
 	slow.send("GET /slow HTTP/1.1\r\nHost: a.test\r\n\r\n")
-	<-asked
+	receive(t, "the request at the Pod", asked)
 
 	began := time.Now()
 	p.Signal(syscall.SIGTERM)

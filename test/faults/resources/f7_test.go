@@ -53,7 +53,7 @@ func TestF7ClientGoneBeforeTheFirstByte(t *testing.T) {
 				body = fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(body), body)
 			}
 			c.send("%sHost: a.test\r\nUser-Agent: %s\r\n\r\n%s", request.head, name, body)
-			if n := <-asked; n != request.body {
+			if n := receive(t, "the request at the Pod", asked); n != request.body {
 				t.Fatalf("%s: the Pod got %d bytes, want %d", name, n, request.body)
 			}
 			began := time.Now()
@@ -62,10 +62,7 @@ func TestF7ClientGoneBeforeTheFirstByte(t *testing.T) {
 			case at := <-ended:
 				times = append(times, at.Sub(began))
 			case <-time.After(patience):
-				t.Errorf("%s: the Pod still works for a client that is gone", name)
-				c.Close()
-				<-ended
-				continue
+				t.Fatalf("%s: the Pod still works for a client that is gone", name)
 			}
 			if line := r.logged(name); line.Status != 499 || line.Reason != "client-gone" {
 				t.Errorf("%s: logged as %+v, want 499 client-gone", name, line)
@@ -79,25 +76,27 @@ func TestF7ClientGoneBeforeTheFirstByte(t *testing.T) {
 	t.Logf("F7: from the client's end to the Pod's: %s (the design: 100 ms)", quantiles(times))
 }
 
-// F7: with --allow-half-close a client that has ended only its sending side gets its answer.
+// F7: with --allow-half-close a client that has ended only its sending side gets its answer. One that resets the connection is gone.
 func TestF7HalfCloseAllowed(t *testing.T) {
 	noLeaks(t)
 	release := make(chan struct{})
-	asked := make(chan struct{}, 1)
+	asked := make(chan struct{}, 2)
 	p := newPod(t, func(c *podConn) {
-		if c.request() == nil {
-			return
+		for q := c.request(); q != nil; q = c.request() {
+			asked <- struct{}{}
+			if q.URL.Path == "/reset" {
+				c.untilClosed()
+				return
+			}
+			wanted(t, release)
+			fmt.Fprint(c, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate")
 		}
-		asked <- struct{}{}
-		wanted(t, release)
-		fmt.Fprint(c, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate")
-		c.untilClosed()
 	})
 	r := newRig(t, proxy.Options{AllowHalfClose: true})
 	r.route("a.test", p.addr)
 	c := dial(t, r.addr)
 	c.send("GET / HTTP/1.1\r\nHost: a.test\r\nUser-Agent: half\r\n\r\n")
-	<-asked
+	receive(t, "the request at the Pod", asked)
 	c.fin()
 	time.Sleep(300 * time.Millisecond) // several looks of the sweeper, which must not take the client for gone
 	close(release)
@@ -106,6 +105,13 @@ func TestF7HalfCloseAllowed(t *testing.T) {
 	}
 	if line := r.logged("half"); line.Status != http.StatusOK {
 		t.Errorf("logged as %+v", line)
+	}
+	gone := dial(t, r.addr)
+	gone.send("GET /reset HTTP/1.1\r\nHost: a.test\r\nUser-Agent: gone\r\n\r\n")
+	receive(t, "the request at the Pod", asked)
+	gone.reset()
+	if line := r.logged("gone"); line.Status != 499 {
+		t.Errorf("a reset is logged as %+v", line)
 	}
 }
 

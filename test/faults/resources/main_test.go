@@ -114,3 +114,15 @@ func within(t *testing.T, d time.Duration) (context.Context, context.CancelFunc)
 	t.Helper()
 	return context.WithTimeout(t.Context(), d)
 }
+
+// receive takes what comes from c, which is to come.
+func receive[T any](t *testing.T, what string, c <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-c:
+		return v
+	case <-time.After(patience):
+		t.Fatalf("waited in vain for %s", what)
+		panic("unreachable")
+	}
+}
