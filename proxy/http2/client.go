@@ -24,7 +24,6 @@ type ClientConn struct {
 	// Guarded by the lock.
 	limit  int // streams that the Pod allows
 	held   int // ClientStreams that are in use
-	fresh  int // of them those that have no number yet
 	leaves bool
 	free   []*ClientStream
 
