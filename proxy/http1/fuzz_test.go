@@ -68,10 +68,21 @@ func FuzzRequest(f *testing.F) {
 		}
 		compare(t, first, whole[0])
 		second, ok := forwarded(t, first)
-		if !ok || second != first {
+		if !ok || settled(second) != settled(first) {
 			t.Fatalf("sent on %q, and that is sent on as %q", first, second)
 		}
 	})
+}
+
+// settled is a request that is sent on, with "TE: trailers" in one place: that field is written anew at each hop, behind the others.
+func settled(sent string) string {
+	const te = "TE: trailers\r\n"
+	head, body, _ := strings.Cut(sent, "\r\n\r\n")
+	lines, found := head+"\r\n", ""
+	if i := strings.Index(lines, "\r\n"+te); i >= 0 {
+		lines, found = lines[:i+2]+lines[i+2+len(te):], te
+	}
+	return lines + found + "\r\n" + body
 }
 
 // compareReference reads in with the reference: it must accept all that was accepted, as the same, with the same ends.

@@ -30,7 +30,7 @@ func checkLeaks(t testing.TB) {
 		now := held(t)
 		for end := time.Now().Add(patience); now.goroutines > before.goroutines || now.descriptors > before.descriptors; now = held(t) {
 			if time.Now().After(end) {
-				stacks := make([]byte, 1<<20)
+				stacks := make([]byte, 64<<10)
 				t.Errorf("%+v at the end, %+v at the start\n%s\n%s", now, before,
 					strings.Join(descriptors(), "\n"), stacks[:runtime.Stack(stacks, true)])
 				return

@@ -272,7 +272,9 @@ func (r *rig) begin(o load.Options) *load.Load {
 	if o.Name == "" {
 		o.Name = r.t.Name()
 	}
-	return load.Start(o)
+	l := load.Start(o)
+	r.t.Cleanup(func() { l.Stop() }) // where the test has ended early
+	return l
 }
 
 // drive sends n requests at least, and returns what became of them.
@@ -283,10 +285,12 @@ func (r *rig) drive(n int, o load.Options) *load.Result {
 	return l.Stop()
 }
 
-// reach waits until a load has sent n requests.
+// reach waits until a load has sent n requests, for as long as it gets on.
 func reach(t testing.TB, l *load.Load, n int) {
 	t.Helper()
-	await(t, fmt.Sprintf("%d requests", n), func() bool { return l.Sent() >= n })
+	for sent := l.Sent(); sent < n; sent = l.Sent() {
+		await(t, "requests go on", func() bool { return l.Sent() > sent })
+	}
 }
 
 // noneFailed is the outcome of most faults.
