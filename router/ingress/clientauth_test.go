@@ -6,6 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"podlane.dev/podlane/router"
 	"podlane.dev/podlane/router/ingress"
 )
 
@@ -36,6 +37,18 @@ func TestClientAuthSurvives(t *testing.T) {
 	second, _ := builder.Build(*s)
 	if second.TLSPolicy("a.example") != policy {
 		t.Error("another key in the Secret and another annotation make another policy")
+	}
+	s.Ingresses[0] = s.Ingresses[0].DeepCopy()
+	s.Ingresses[0].Annotations["podlane.dev/auth-tls-verify-client"] = "optional"
+	optional, _ := builder.Build(*s)
+	if p := optional.TLSPolicy("a.example"); p == nil || p.Same(policy) || p.Verify != router.VerifyOptional {
+		t.Errorf("another demand of the same authority makes policy %v", p)
+	}
+	s.Ingresses[0] = s.Ingresses[0].DeepCopy()
+	s.Ingresses[0].Annotations["podlane.dev/auth-tls-match-cn"] = "CN=a"
+	named, _ := builder.Build(*s)
+	if p := named.TLSPolicy("a.example"); p.MatchCN != "CN=a" {
+		t.Errorf("another name makes policy %v", p)
 	}
 	third, _ := builder.Build(*build("{kind: Authority, metadata: {name: ca}, serial: 1}"))
 	if p := third.TLSPolicy("a.example"); p == nil || p.Same(policy) {
