@@ -38,11 +38,11 @@ func FuzzEngine(f *testing.F) {
 		whole := b.converse(t, text, nil)
 		if pieces := cut(text, int(at)%(len(text)+1), len(text)-1); pieces != nil {
 			if inPieces := b.converse(t, text, pieces); inPieces != whole {
-				t.Fatalf("%q\nwhole:\n%s\ncut at %d:\n%s", text, whole, at, inPieces)
+				t.Fatalf("%.2000q\nwhole:\n%s\ncut at %d:\n%s", text, whole, at, inPieces)
 			}
 		}
 		if err := b.clean(0); err != nil {
-			t.Fatalf("%q: the clean request behind it: %v", text, err)
+			t.Fatalf("%.2000q: the clean request behind it: %v", text, err)
 		}
 	})
 }
@@ -61,17 +61,17 @@ func (b *bench) converse(t *testing.T, text string, pieces []string) string {
 	defer func() { _ = c.Close() }()
 	raw := b.hear(t, c, pieces)
 	if !b.settled() {
-		t.Fatalf("%q: a Pod still waits for the rest of a request", text)
+		t.Fatalf("%.2000q: a Pod still waits for the rest of a request", text)
 	}
 	requests, _, problems := b.take()
 	if len(problems) > 0 {
-		t.Fatalf("%q: %q", text, problems)
+		t.Fatalf("%.2000q: %.2000q", text, problems)
 	}
 	var out strings.Builder
 	var expected []string
 	for _, q := range requests {
 		if err := b.invented(q, text, port(c.RemoteAddr())); err != nil {
-			t.Fatalf("%q: %v; the Pod got %v", text, err, q)
+			t.Fatalf("%.2000q: %v; the Pod got %v", text, err, q)
 		}
 		q.Fields = slices.DeleteFunc(q.Fields, func(f string) bool {
 			return strings.HasPrefix(f, "X-Request-ID: ") || strings.HasPrefix(f, "X-Forwarded-Port: ")
@@ -83,7 +83,7 @@ func (b *bench) converse(t *testing.T, text string, pieces []string) string {
 	}
 	statuses, texts := answersIn(t, text, raw)
 	if !slices.Equal(texts, expected) {
-		t.Fatalf("%q: the answers are %q, want %q; %q", text, texts, expected, raw)
+		t.Fatalf("%.2000q: the answers are %.2000q, want %.2000q; %.2000q", text, texts, expected, raw)
 	}
 	fmt.Fprintln(&out, statuses)
 	return out.String()
@@ -96,7 +96,7 @@ func (b *bench) hear(t *testing.T, c client, pieces []string) []byte {
 	_ = c.CloseWrite()
 	raw, err := io.ReadAll(c)
 	if unlessReset(err) != nil {
-		t.Fatalf("%q: %q, %v", pieces, raw, err)
+		t.Fatalf("%.2000q: %.2000q, %v", pieces, raw, err)
 	}
 	return raw
 }
@@ -108,14 +108,14 @@ func answersIn(t *testing.T, text string, raw []byte) (statuses []int, fromPods 
 	for len(raw) > 0 {
 		head, rest, ok := bytes.Cut(raw, []byte("\r\n\r\n"))
 		if !ok {
-			t.Fatalf("%q is answered by half a head %q", text, raw)
+			t.Fatalf("%.2000q is answered by half a head %.2000q", text, raw)
 		}
 		if err := judgeLines(string(head)); err != nil {
-			t.Fatalf("%q: answer %q: %v", text, head, err)
+			t.Fatalf("%.2000q: answer %.2000q: %v", text, head, err)
 		}
 		res, err := http.ReadResponse(bufio.NewReader(io.MultiReader(bytes.NewReader(head), strings.NewReader("\r\n\r\n"))), &http.Request{Method: "HEAD"})
 		if err != nil {
-			t.Fatalf("%q: answer %q: %v", text, head, err)
+			t.Fatalf("%.2000q: answer %.2000q: %v", text, head, err)
 		}
 		if raw = rest; res.StatusCode == 100 {
 			continue

@@ -34,11 +34,11 @@ func same(t *testing.T, in, want string) {
 	for how, other := range respelled(q) {
 		got, ok := forwarded(t, other)
 		if !ok || plain(t, got) != plain(t, want) {
-			t.Fatalf("%s: %q is sent on as %q, want %q", how, other, got, want)
+			t.Fatalf("%s: %.2000q is sent on as %.2000q, want %.2000q", how, other, got, want)
 		}
 	}
 	if got := otherVersion(t, want); plain(t, got) != plain(t, want) {
-		t.Fatalf("by another version %q is sent on as %q", want, got)
+		t.Fatalf("by another version %.2000q is sent on as %.2000q", want, got)
 	}
 }
 
@@ -48,9 +48,10 @@ var tighter = http1.Limits{RequestLine: 8<<10 - 300, HeaderBlock: 32<<10 - 2000,
 // plain is a request without what encodings may differ in: names in lower case, chunks joined, TE where it is written last.
 func plain(t *testing.T, sent string) string {
 	t.Helper()
-	q, ok := readByReference(settled(sent))
-	if !ok || q.used != len(sent) {
-		t.Fatalf("%q is sent on", sent)
+	text := settled(sent)
+	q, ok := readByReference(text)
+	if !ok || q.used != len(text) {
+		t.Fatalf("%.2000q is sent on", sent)
 	}
 	var b strings.Builder
 	b.WriteString(q.method + " " + q.target + "\n")
@@ -134,11 +135,11 @@ func otherVersion(t *testing.T, sent string) string {
 		r.Body = b
 	}
 	if reject := x.Validate(); reject != nil {
-		t.Fatalf("%q, by another version: %v", sent, reject)
+		t.Fatalf("%.2000q, by another version: %v", sent, reject)
 	}
 	out, err := reserialise(x)
 	if err != nil {
-		t.Fatalf("%q, by another version: %v", sent, err)
+		t.Fatalf("%.2000q, by another version: %v", sent, err)
 	}
 	return out
 }
