@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -90,7 +89,7 @@ func (s *stand) awaitCalm(ctx context.Context) error {
 // share is the part of nginx's maximum that workloads with a rate offer.
 const share = 0.7
 
-// setRate decides what a workload with a rate offers: what the flag says, or a share of the most that nginx did.
+// setRate decides what a workload with a rate offers: what the flag says, or a share of nginx's maximum.
 func (s *stand) setRate(ctx context.Context, w workload, results *report.Results) error {
 	if w.rateOf == "" {
 		return nil
@@ -99,32 +98,27 @@ func (s *stand) setRate(ctx context.Context, w workload, results *report.Results
 		s.rates[w.name] = s.o.rate
 		return nil
 	}
-	// Without nginx the first of the others has to do.
-	reference := peers.NGINX()
-	if _, err := reference.Find(); errors.Is(err, peers.ErrAbsent) {
-		reference = s.peers[0]
-	}
-	most := results.Of(w.rateOf, reference.Name, report.Sample.PerSecond).Max
+	most := results.Of(w.rateOf, s.reference.Name, report.Sample.PerSecond).Median
 	if most == 0 {
 		base, err := find(w.rateOf)
 		if err != nil {
 			return err
 		}
-		sample, err := s.settled(ctx, base, reference, 0)
+		sample, err := s.settled(ctx, base, s.reference, 0)
 		if err != nil {
 			return err
 		}
 		most = sample.PerSecond()
 	}
-	return s.setRateFrom(w, reference.Name, most)
+	return s.setRateFrom(w, most)
 }
 
-// setRateFrom sets the rate of a workload to a share of the most that a proxy did.
-func (s *stand) setRateFrom(w workload, proxy string, most float64) error {
+// setRateFrom sets the rate of a workload to a share of a maximum.
+func (s *stand) setRateFrom(w workload, most float64) error {
 	if most == 0 {
-		return fmt.Errorf("%s did nothing at %s, of which %s offers a part", proxy, w.rateOf, w.name)
+		return fmt.Errorf("%s did nothing at %s, of which %s offers a part", s.reference.Name, w.rateOf, w.name)
 	}
 	s.rates[w.name] = share * most
-	fmt.Fprintf(s.o.progress, "bench: %s offers %.0f requests/s: %.0f%% of %s's %.0f\n", w.name, share*most, 100*share, proxy, most)
+	fmt.Fprintf(s.o.progress, "bench: %s offers %.0f requests/s: %.0f%% of %s's %.0f\n", w.name, share*most, 100*share, s.reference.Name, most)
 	return nil
 }

@@ -28,7 +28,9 @@ type stand struct {
 	other    *loop.Loop // of the backends, where they have a core of their own
 	backends []netip.AddrPort
 	rates    map[string]float64 // that workloads offer, by name
-	absent   []string           // what is not installed, in words
+	// reference is of whose maximum rates are a part: nginx, or where it is not installed the first of the others.
+	reference peers.Peer
+	absent    []string // what is not installed, in words
 }
 
 // newStand builds what has to be built and starts the backends.
@@ -114,6 +116,10 @@ func (s *stand) choosePeers(ctx context.Context) error {
 	}
 	if len(s.peers) == 0 {
 		return errors.New("none of the proxies is installed")
+	}
+	s.reference = peers.NGINX()
+	if _, err := s.reference.Find(); errors.Is(err, peers.ErrAbsent) {
+		s.reference = s.peers[0]
 	}
 	return nil
 }

@@ -233,7 +233,7 @@ func (c *conn) ended(err error) {
 	}
 	c.close()
 	switch {
-	case c.g.phase == draining:
+	case c.g.phase == draining && len(c.waiting) == 0:
 	case c.g.keep:
 		c.g.fail(&c.g.result.Errors.Closed, errors.New("an idle connection was closed"))
 	case c.g.plan.Fresh:
@@ -251,7 +251,7 @@ func (c *conn) drop(kind *uint64, err error) {
 		c.g.busy--
 	}
 	c.close()
-	if c.g.phase != draining && c.g.result.Errors.Sum() <= maxErrors {
+	if (c.g.phase != draining || len(c.waiting) > 0) && c.g.result.Errors.Sum() <= maxErrors {
 		c.connect()
 	}
 }

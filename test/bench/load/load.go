@@ -194,6 +194,10 @@ func (g *generator) begin() {
 	}
 }
 
+// spin is how near the next request of a rate has to be for the loop to look for answers meanwhile, instead of sleeping: a timer and
+// a wake-up cost several microseconds, more than most requests have between them, and latencies would be those of the load.
+const spin = 100 * time.Microsecond
+
 // pass spends a duration in a phase.
 func (g *generator) pass(p phase, length time.Duration) error {
 	g.phase = p
@@ -203,10 +207,16 @@ func (g *generator) pass(p phase, length time.Duration) error {
 		if g.plan.Rate > 0 {
 			g.arrive(now)
 			limit = min(limit, g.due-g.clock.now())
+			if limit < spin {
+				limit = 0
+			}
 		}
 		if err := g.turnOver(limit); err != nil {
 			return err
 		}
+	}
+	if g.plan.Rate > 0 {
+		g.arrive(end) // what became due since the last turn is due all the same
 	}
 	return nil
 }
