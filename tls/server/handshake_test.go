@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"podlane.dev/podlane/router"
 	"podlane.dev/podlane/tls/certs"
 	"podlane.dev/podlane/tls/server"
 )
@@ -286,9 +287,10 @@ func TestFailuresAreClosedSet(t *testing.T) {
 }
 
 // TestFragmentedClientHello is SECURITY.md B9: whatever the client cuts its ClientHello into, it gets its own host's
-// certificate.
+// certificate, and is asked for what its host asks for.
 func TestFragmentedClientHello(t *testing.T) {
-	config := newConfig(t, storeFor(t, certs.Options{RejectUnknown: true}), server.Options{})
+	p := policyOf(router.VerifyOn, trust(nil, issue(t, nil, "root", authority)))
+	config := newConfig(t, storeFor(t, certs.Options{RejectUnknown: true}), server.Options{Table: tableWith(nil, map[string]*router.TLSPolicy{"a.test": p})})
 	for name, wrap := range map[string]func(net.Conn) net.Conn{
 		"one byte a segment": func(c net.Conn) net.Conn { return byteWriter{c} },
 		"one byte a record":  func(c net.Conn) net.Conn { return &recordSplitter{Conn: c} },
@@ -310,6 +312,9 @@ func TestFragmentedClientHello(t *testing.T) {
 			}
 			if got := s.ConnectionState().ServerName; got != "a.test" {
 				t.Errorf("server name %q", got)
+			}
+			if got := server.CredentialsOf(s); got == nil || got.Policy() != p {
+				t.Errorf("credentials %v", got)
 			}
 		})
 	}
