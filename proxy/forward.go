@@ -102,6 +102,9 @@ func (s *session) fail(f failure) {
 	s.write()
 }
 
+// maxGone bounds how often a request chooses anew because the endpoint that it chose left at that moment.
+const maxGone = 16
+
 // attempt connects, sends the request and reads the head of the answer, on other endpoints and connections as the retry rules
 // allow: (a) an endpoint that cannot be connected to is passed over, whatever the method; (b) a pooled connection that ends before
 // a byte of the answer is replaced once by a fresh one, where the method and the body can bear it. A Pod that shuts down
@@ -111,7 +114,7 @@ func (s *session) attempt(l *lane) (*podConn, failure) {
 	last := failNoEndpoint
 	repeated := false
 	var spent connects
-	for !spent.all() {
+	for gone := 0; !spent.all() && gone < maxGone; {
 		ep := l.view.Next(s.x, &tried)
 		switch {
 		case ep == nil:
@@ -119,7 +122,6 @@ func (s *session) attempt(l *lane) (*podConn, failure) {
 		case s.c.aborted.Load():
 			return nil, failClient
 		}
-		tried.Add(ep)
 		s.x.Upstream.Tries++
 		var pod *podConn
 		var err error
@@ -145,13 +147,18 @@ func (s *session) attempt(l *lane) (*podConn, failure) {
 				return nil, f
 			}
 		}
-		if kind := upstream.KindOf(err); kind != upstream.Gone {
-			ep.Failed(kind)
-			last = connectFailure(kind)
-			if kind != upstream.Limited {
-				spent.add(kind)
-				s.x.Upstream.Retry = last.why
-			}
+		kind := upstream.KindOf(err)
+		if kind == upstream.Gone {
+			// Next does not return it again, unless it has come back meanwhile: then nothing is wrong with it.
+			gone++
+			continue
+		}
+		tried.Add(ep)
+		ep.Failed(kind)
+		last = connectFailure(kind)
+		if kind != upstream.Limited {
+			spent.add(kind)
+			s.x.Upstream.Retry = last.why
 		}
 	}
 	return nil, last

@@ -175,13 +175,15 @@ func (e *Endpoint) connect(ctx context.Context, profile Profile) (*Conn, error) 
 	if err := r.admit(e.pool); err != nil {
 		return nil, err
 	}
-	ctx, cancel := e.idle.whileOpen(ctx)
+	open, cancel := e.idle.whileOpen(ctx)
 	defer cancel()
 	start := time.Now()
-	socket, err := r.o.Dial(ctx, e.id.addr)
+	socket, err := r.o.Dial(open, e.id.addr)
 	if err != nil && outOfDescriptors(err) && r.Shrink(shrinkForDial) > 0 {
-		socket, err = r.o.Dial(ctx, e.id.addr)
+		socket, err = r.o.Dial(open, e.id.addr)
 	}
+	// It may have left and come back since: it did not fail then.
+	left := open.Err() != nil && ctx.Err() == nil
 	if err != nil {
 		err = &DialError{Kind: classify(err), Addr: e.id.addr, Pod: e.pod, Err: err}
 	}
@@ -190,7 +192,7 @@ func (e *Endpoint) connect(ctx context.Context, profile Profile) (*Conn, error) 
 	}
 	if err != nil {
 		e.pool.closed()
-		if !e.state().inUse() {
+		if left || !e.state().inUse() {
 			return nil, ErrGone
 		}
 		return nil, err
