@@ -2,6 +2,7 @@ package http1
 
 import (
 	"bytes"
+	"io"
 	"net"
 	"strconv"
 	"sync/atomic"
@@ -78,6 +79,23 @@ func (s *Server) Starts(prefix string) (bool, error) {
 			return false, err
 		}
 	}
+}
+
+// Unused returns what was read and not used. It is valid until the next call.
+func (s *Server) Unused() []byte { return s.in.buffered() }
+
+// More reads more behind what Unused returns. It fails where that has limit bytes already.
+func (s *Server) More(limit int) error {
+	if !s.in.room(1, limit) {
+		return io.ErrShortBuffer
+	}
+	return s.in.fill()
+}
+
+// Skip uses up n bytes of Unused, which come before HTTP. While nothing lies behind them the connection holds no buffer again.
+func (s *Server) Skip(n int) {
+	s.in.r += n
+	s.in.reset()
 }
 
 // Take returns a copy of what was read and not used, and gives all buffers back: another codec takes the connection over.

@@ -19,6 +19,7 @@ type Conn struct {
 	read, write func(fd uintptr) bool // made once
 	noWait      bool
 	in, out     attempt
+	unread      []byte
 }
 
 // attempt is what a read or write is about, and what came of it.
@@ -43,6 +44,9 @@ func New(nc net.Conn) *Conn {
 	return c
 }
 
+// Unread makes p, which somebody has read of the connection before, the first that Read returns. p is c's from then on.
+func (c *Conn) Unread(p []byte) { c.unread = p }
+
 // wouldBlock is the error of a read that was told not to wait. crypto/tls takes it for one after which reading may go on.
 type wouldBlock struct{}
 
@@ -59,6 +63,13 @@ func (wouldBlock) Temporary() bool { return true }
 func (c *Conn) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
+	}
+	if len(c.unread) > 0 {
+		n := copy(p, c.unread)
+		if c.unread = c.unread[n:]; len(c.unread) == 0 {
+			c.unread = nil
+		}
+		return n, nil
 	}
 	c.in.p = p
 	err := c.raw.Read(c.read)

@@ -154,3 +154,53 @@ func TestConn(t *testing.T) {
 		t.Error("a TLS connection is taken for a socket")
 	}
 }
+
+// What somebody has read before comes first, and waits for nothing; the socket follows.
+func TestUnread(t *testing.T) {
+	a, b := pair(t)
+	c := socket.New(b)
+	c.Unread([]byte("before"))
+	buf := make([]byte, 4)
+	var got []byte
+	for len(got) < len("before") {
+		n, err := c.Read(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, buf[:n]...)
+	}
+	if _, err := io.WriteString(a, " behind"); err != nil {
+		t.Fatal(err)
+	}
+	_ = a.(*net.TCPConn).CloseWrite()
+	rest, err := io.ReadAll(c)
+	if got = append(got, rest...); string(got) != "before behind" || err != nil {
+		t.Errorf("%q %v", got, err)
+	}
+}
+
+// A handshake is done with bytes that were read before, however many of them.
+func TestUnreadBeforeTLS(t *testing.T) {
+	s := httptest.NewUnstartedServer(nil)
+	s.StartTLS()
+	defer s.Close()
+	for _, n := range []int{1, 5, 6, 200} {
+		a, b := pair(t)
+		client := tls.Client(a, &tls.Config{InsecureSkipVerify: true})
+		done := make(chan error, 1)
+		go func() { _, err := client.Write([]byte("hello")); done <- err }()
+		first := make([]byte, n)
+		if _, err := io.ReadFull(b, first); err != nil {
+			t.Fatal(err)
+		}
+		under := socket.New(b)
+		under.Unread(first)
+		buf := make([]byte, 5)
+		if _, err := io.ReadFull(tls.Server(under, &tls.Config{Certificates: s.TLS.Certificates}), buf); string(buf) != "hello" || err != nil {
+			t.Errorf("after %d bytes: %q %v", n, buf, err)
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
