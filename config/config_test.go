@@ -115,6 +115,8 @@ func TestMistakesNameTheFlagAndTheRemedy(t *testing.T) {
 		{config.ServeLog(), "--access-log=", []string{"--access-log is empty", "stdout"}},
 
 		{config.NewHTTP(), "--trusted-proxies=10.0.0.1/8", []string{"--trusted-proxies", "write 10.0.0.0/8"}},
+		{config.NewHTTP(), "--use-proxy-protocol", []string{"--use-proxy-protocol", "nobody is trusted", "write --proxy-protocol-trusted=10.0.0.0/8"}},
+		{config.NewHTTP(), "--use-proxy-protocol --proxy-protocol-trusted=lb", []string{"--proxy-protocol-trusted", `"lb" is not an address range`}},
 		{config.NewHTTP(), "--request-line-size=100", []string{"--request-line-size", "100 is too small", "write 512 or more"}},
 		{config.NewHTTP(), "--request-header-size=1kb", []string{"--request-header-size", "not a size", "8k"}},
 		{config.NewHTTP(), "--request-header-fields=1", []string{"--request-header-fields", "1 is too small", "10"}},
@@ -165,6 +167,23 @@ func TestMistakesNameTheFlagAndTheRemedy(t *testing.T) {
 	}
 }
 
+func TestAnnouncedFrom(t *testing.T) {
+	for args, want := range map[string]string{
+		"": "", "--trusted-proxies=10.0.0.0/8": "", "--proxy-protocol-trusted=10.0.0.0/8": "",
+		"--use-proxy-protocol --trusted-proxies=10.0.0.0/8":                                         "10.0.0.0/8",
+		"--use-proxy-protocol --trusted-proxies=10.0.0.0/8 --proxy-protocol-trusted=192.0.2.1,::/0": "192.0.2.1/32,::/0",
+	} {
+		h := config.NewHTTP()
+		if err := parse(h, strings.Fields(args)...); err != nil {
+			t.Fatal(err)
+		}
+		from := h.AnnouncedFrom()
+		if from.String() != want {
+			t.Errorf("%s: %s, want %s", args, from.String(), want)
+		}
+	}
+}
+
 func TestValidCombinations(t *testing.T) {
 	for _, tc := range []struct {
 		group config.Group
@@ -177,6 +196,8 @@ func TestValidCombinations(t *testing.T) {
 		{config.NewCluster(), "--publish-status-address=192.0.2.1,2001:db8::1,lb.example.com"},
 		{config.NewCluster(), "--disable-leader-election --election-id="},
 		{config.ServeShutdown(), "--drain-delay=0 --shutdown-timeout=0"},
+		{config.NewHTTP(), "--use-proxy-protocol --trusted-proxies=10.0.0.0/8 --proxy-protocol-header-timeout=0"},
+		{config.NewHTTP(), "--use-proxy-protocol --proxy-protocol-trusted=0.0.0.0/0,::/0"},
 		{config.NewHTTP(), "--keep-alive=0 --client-header-timeout=0 --keep-alive-requests=0 --proxy-body-size=0"},
 		{config.NewUpstream(), "--proxy-header-timeout=0 --max-fails=0 --upstream-keepalive-connections=0 --upstream-keepalive-time=0"},
 		{config.NewMetrics(), "--metrics-detail=route --time-buckets=0.01,0.1,1"},

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -11,6 +12,11 @@ import (
 type HTTP struct {
 	// TrustedProxies are the peers whose forwarding fields are believed.
 	TrustedProxies Prefixes
+	// ProxyProtocol has connections from ProxyProtocolTrusted, or from TrustedProxies where that is empty, begin with a header of the PROXY
+	// protocol, which may take ProxyProtocolTimeout.
+	ProxyProtocol        bool
+	ProxyProtocolTrusted Prefixes
+	ProxyProtocolTimeout time.Duration
 
 	// RequestLine and HeaderBlock are sizes of a request's head, HeaderFields the number of its fields, Body the size of
 	// its body.
@@ -39,7 +45,7 @@ func NewHTTP() *HTTP {
 		RequestLine: 8 << 10, HeaderBlock: 32 << 10, HeaderFields: 100, Body: 1 << 20, Underscores: "drop",
 		FirstByte: 10 * time.Second, Header: 10 * time.Second, BodyIdle: time.Minute, SendIdle: time.Minute,
 		KeepAlive: 75 * time.Second, Tunnel: time.Hour, Linger: 30 * time.Second, LingerIdle: 5 * time.Second,
-		KeepAliveRequests: 10_000,
+		KeepAliveRequests: 10_000, ProxyProtocolTimeout: 5 * time.Second,
 	}
 }
 
@@ -50,6 +56,12 @@ func (*HTTP) Title() string { return "Clients (a timeout of 0 means none)" }
 func (h *HTTP) AddFlags(fs *pflag.FlagSet) {
 	fs.Var(&h.TrustedProxies, "trusted-proxies",
 		"address ranges of proxies in front whose X-Forwarded-*, Forwarded and X-Real-IP fields are believed; from all others they are replaced")
+
+	fs.BoolVar(&h.ProxyProtocol, "use-proxy-protocol", h.ProxyProtocol,
+		"connections of trusted load balancers begin with a header of the PROXY protocol, v1 or v2, that says who the client is; others begin without")
+	fs.Var(&h.ProxyProtocolTrusted, "proxy-protocol-trusted",
+		"address ranges of the load balancers that send this header; without it those of --trusted-proxies")
+	addDuration(fs, &h.ProxyProtocolTimeout, "proxy-protocol-header-timeout", "how long this header may take")
 
 	fs.Var(&h.RequestLine, "request-line-size", "largest request line; a longer one gets 414")
 	fs.Var(&h.HeaderBlock, "request-header-size", "largest header block of a request; a larger one gets 431")
@@ -87,6 +99,7 @@ const (
 // Validate refuses limits under which nothing would work.
 func (h *HTTP) Validate() error {
 	return first(
+		h.checkProxyProtocol(),
 		atLeastSize("request-line-size", h.RequestLine, minRequestLine),
 		atLeastSize("request-header-size", h.HeaderBlock, minHeaderBlock),
 		atLeast("request-header-fields", h.HeaderFields, minHeaderFields, "10"),
@@ -94,4 +107,23 @@ func (h *HTTP) Validate() error {
 		atLeast("max-connections", h.Connections, 0, "0"),
 		atLeast("max-connections-per-address", h.AddressConnections, 0, "0"),
 	)
+}
+
+// checkProxyProtocol refuses a header that nobody may send.
+func (h *HTTP) checkProxyProtocol() error {
+	if h.ProxyProtocol && len(h.AnnouncedFrom()) == 0 {
+		return fmt.Errorf("--use-proxy-protocol: nobody is trusted to send the header: write --proxy-protocol-trusted=10.0.0.0/8, with the load balancer's addresses")
+	}
+	return nil
+}
+
+// AnnouncedFrom returns the address ranges from which connections begin with a header of the PROXY protocol.
+func (h *HTTP) AnnouncedFrom() Prefixes {
+	switch {
+	case !h.ProxyProtocol:
+		return nil
+	case len(h.ProxyProtocolTrusted) > 0:
+		return h.ProxyProtocolTrusted
+	}
+	return h.TrustedProxies
 }

@@ -38,6 +38,8 @@ type Timeouts struct {
 	Stall time.Duration
 	// Tunnel (1 h) without a byte in either direction of an upgraded connection; event streams too.
 	Tunnel time.Duration
+	// ProxyHeader (5 s) for the header of the PROXY protocol.
+	ProxyHeader time.Duration
 	// Linger (30 s in all, 5 s of silence) is how long what a client still sends is discarded after an early answer.
 	Linger, LingerSilence time.Duration
 }
@@ -49,6 +51,7 @@ func (t Timeouts) withDefaults() Timeouts {
 	}{
 		{&t.FirstByte, 10 * time.Second}, {&t.Header, 10 * time.Second}, {&t.Body, time.Minute}, {&t.Idle, 75 * time.Second},
 		{&t.UpstreamHeader, time.Minute}, {&t.UpstreamBody, time.Minute}, {&t.Stall, time.Minute}, {&t.Tunnel, time.Hour},
+		{&t.ProxyHeader, 5 * time.Second},
 		{&t.Linger, 30 * time.Second}, {&t.LingerSilence, 5 * time.Second},
 	} {
 		switch {
@@ -71,11 +74,14 @@ type Options struct {
 	MaxRequests int
 	// MaxConnections is the number of client connections beyond which accepting pauses; 0 derives it from RLIMIT_NOFILE.
 	MaxConnections int
-	// MaxPerAddress is the number of connections of one client address beyond which further ones are closed at once; 0 means no
-	// limit. Trusted proxies are exempt: all clients behind one share its address.
+	// MaxPerAddress is the number of connections of one client address, that of the PROXY protocol where there is one, beyond which
+	// further ones are closed at once; 0 means no limit. Trusted proxies are exempt: all clients behind one share its address.
 	MaxPerAddress int
 	// TrustedProxies are the peers whose X-Forwarded-*, Forwarded and X-Real-IP fields are believed. Default: none.
 	TrustedProxies []netip.Prefix
+	// ProxyProtocol are the peers whose connections begin with a header of the PROXY protocol, version 1 or 2: they must send one, and it is
+	// believed. All other connections begin without one. Default: none.
+	ProxyProtocol []netip.Prefix
 	// AllowHalfClose delivers the answer to a client that has closed its sending side before the Pod answered, instead of
 	// taking it for gone.
 	AllowHalfClose bool

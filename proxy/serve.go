@@ -14,7 +14,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"podlane.dev/podlane/proxy/exchange"
 	"podlane.dev/podlane/proxy/socket"
 )
 
@@ -100,14 +99,11 @@ func (e *Engine) finish(l *Listener) {
 // start serves an accepted connection that the gate has counted, on a goroutine of its own.
 func (e *Engine) start(nc net.Conn, l *Listener) {
 	c := e.newConn(nc)
-	if e.gate.perAddress > 0 && !trusted(e.opts.TrustedProxies, c.client.Peer.Addr()) {
-		if !e.gate.admit(c.client.Peer.Addr()) {
-			_ = nc.Close()
-			e.gate.leave()
-			e.tally.local(exchange.Overload)
-			return
-		}
-		c.admitted = true
+	c.announced = e.announced(c.client.Peer)
+	if !c.announced && !c.admit() {
+		_ = nc.Close()
+		e.gate.leave()
+		return
 	}
 	e.sweeper.add(c)
 	e.serving.Add(1)
@@ -177,9 +173,11 @@ func (e *Engine) shedIdle(n int) {
 func (e *Engine) serveConn(c *conn, l *Listener) {
 	defer e.serving.Done()
 	defer e.gate.leave()
-	if c.admitted {
-		defer e.gate.release(c.client.Peer.Addr())
-	}
+	defer func() {
+		if c.admitted {
+			e.gate.release(c.client.Peer.Addr())
+		}
+	}()
 	e.tally.accepted.Inc()
 	e.tally.open.Add(1)
 	defer e.tally.open.Add(-1)
@@ -191,6 +189,9 @@ func (e *Engine) serveConn(c *conn, l *Listener) {
 			c.session.wreck()
 		}
 	}()
+	if c.announced && !c.readHeader() {
+		return
+	}
 	if l.Handshake != nil && !c.handshake(l) {
 		return
 	}
@@ -215,6 +216,13 @@ func (c *conn) handshake(l *Listener) bool {
 	carrier := c.tcp
 	if under != nil {
 		carrier = under
+	}
+	if c.h1.Buffered() > 0 {
+		// What came behind a header of the PROXY protocol.
+		if under == nil {
+			return false
+		}
+		under.Unread(c.h1.Take())
 	}
 	tc, err := l.Handshake(carrier)
 	if err != nil || c.enter(working, 0) != unmarked {

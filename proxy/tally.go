@@ -13,6 +13,7 @@ type tally struct {
 	accepted, panics counter
 	open             interface{ Add(float64) }
 	rejected         map[exchange.Why]counter
+	ends             map[string]counter // connections that ended before HTTP
 }
 
 type deaf struct{}
@@ -41,6 +42,12 @@ func newTally(m *observe.Metrics) tally {
 	t.rejected = map[exchange.Why]counter{}
 	for _, why := range localReasons {
 		t.rejected[why] = m.Rejected(string(why))
+	}
+	t.ends = map[string]counter{}
+	for _, reasons := range endingReasons {
+		for _, why := range reasons {
+			t.ends[why] = m.ConnectionClosed(why)
+		}
 	}
 	return t
 }

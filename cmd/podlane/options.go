@@ -60,7 +60,8 @@ func timeoutsOf(h *config.HTTP, u *config.Upstream) proxy.Timeouts {
 		FirstByte: orNever(h.FirstByte), Header: orNever(h.Header), Body: orNever(h.BodyIdle), Idle: orNever(h.KeepAlive),
 		UpstreamHeader: orNever(u.Header), UpstreamBody: orNever(u.BodyIdle),
 		Stall: orNever(h.SendIdle), Tunnel: orNever(h.Tunnel),
-		Linger: orNever(h.Linger), LingerSilence: orNever(h.LingerIdle),
+		ProxyHeader: orNever(h.ProxyProtocolTimeout),
+		Linger:      orNever(h.Linger), LingerSilence: orNever(h.LingerIdle),
 	}
 }
 
@@ -85,7 +86,7 @@ func engineOptions(h *config.HTTP, u *config.Upstream) proxy.Options {
 	return proxy.Options{
 		Limits: limitsOf(h, u), Timeouts: timeoutsOf(h, u), MaxBody: orUnlimited(int64(h.Body)),
 		MaxRequests: requests, MaxConnections: h.Connections, MaxPerAddress: h.AddressConnections,
-		TrustedProxies: h.TrustedProxies, AllowHalfClose: h.AllowHalfClose,
+		TrustedProxies: h.TrustedProxies, ProxyProtocol: h.AnnouncedFrom(), AllowHalfClose: h.AllowHalfClose,
 		Policies: config.Policies(), Upstream: upstreamOf(u),
 	}
 }

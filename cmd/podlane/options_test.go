@@ -36,13 +36,20 @@ func TestEveryLimitReachesTheEngine(t *testing.T) {
 	config.NewHTTP().AddFlags(all)
 	config.NewUpstream().AddFlags(all)
 	defaults := optionsFrom(t)
+	// Some mean nothing alone.
+	with := map[string]string{"use-proxy-protocol": "--trusted-proxies=10.1.0.0/16", "proxy-protocol-trusted": "--use-proxy-protocol"}
 	all.VisitAll(func(f *pflag.Flag) {
+		defaults, args := defaults, []string(nil)
+		if other := with[f.Name]; other != "" {
+			args = append(args, other)
+			defaults = optionsFrom(t, args...)
+		}
 		other := map[string]string{"duration": "17s", "size": "12345", "int": "17", "bool": "true", "CIDR,...": "10.0.0.0/8", "drop|reject|keep": "keep"}
 		value, ok := other[f.Value.Type()]
 		if !ok {
 			t.Fatalf("--%s has type %s, which this test does not know", f.Name, f.Value.Type())
 		}
-		if cmp.Equal(defaults, optionsFrom(t, "--"+f.Name+"="+value), comparePrefixes) {
+		if cmp.Equal(defaults, optionsFrom(t, append(args, "--"+f.Name+"="+value)...), comparePrefixes) {
 			t.Errorf("--%s=%s changes nothing", f.Name, value)
 		}
 	})

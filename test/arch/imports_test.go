@@ -57,6 +57,7 @@ var layers = []layer{
 	},
 	{"proxy/exchange", []string{"router"}, nil, "the message model is below both codecs, filters and the upstream side"},
 	{"proxy/socket", nil, sys, "it knows bytes, and no protocol but TLS as something to carry"},
+	{"proxy/preamble", nil, nil, "what comes before HTTP is parsed from bytes alone: no sockets, no clock"},
 	{"proxy/http1", []string{"proxy/exchange", "proxy/socket"}, sys, "a codec knows messages, and neither routes nor pools"},
 	{"proxy/http2", []string{"proxy/exchange", "proxy/socket"}, append([]string{"golang.org/x/net/http2"}, sys...), "a codec knows messages, and neither routes nor pools"},
 	{"proxy/upstream", []string{"proxy/exchange", "proxy/upstream/dns"}, sys, "pools outlive tables and know no filters"},
@@ -64,7 +65,7 @@ var layers = []layer{
 	{"proxy/filters", []string{"proxy/exchange"}, nil, "a policy is one file that works on messages, whatever the codec"},
 	{"proxy/observe", []string{"router", "proxy/exchange"}, slices.Concat(prometheus, sys), "it records what happened, and steers nothing"},
 	{
-		"proxy", []string{"proxy/exchange", "proxy/http1", "proxy/http2", "proxy/socket", "proxy/upstream", "proxy/filters", "proxy/observe"}, sys,
+		"proxy", []string{"proxy/exchange", "proxy/http1", "proxy/http2", "proxy/preamble", "proxy/socket", "proxy/upstream", "proxy/filters", "proxy/observe"}, sys,
 		"the engine puts the parts together; it builds, tests and fuzzes without Kubernetes",
 	},
 	{"tls/certs", []string{"router"}, nil, "certificates come in a Table, and go out in handshakes"},
