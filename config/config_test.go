@@ -2,6 +2,7 @@ package config_test
 
 import (
 	"crypto/tls"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -180,6 +181,25 @@ func TestAnnouncedFrom(t *testing.T) {
 		from := h.AnnouncedFrom()
 		if from.String() != want {
 			t.Errorf("%s: %s, want %s", args, from.String(), want)
+		}
+	}
+}
+
+// What the process has off no annotation turns on, and whoever asks for it is told which option is missing.
+func TestFamiliesWithoutPassthrough(t *testing.T) {
+	for _, on := range []bool{false, true} {
+		o := config.ServeIngress()
+		o.Passthrough = on
+		families := o.Families()
+		if len(families) != len(config.Policies()) {
+			t.Errorf("%d families, want %d", len(families), len(config.Policies()))
+		}
+		i := slices.IndexFunc(families, func(f policy.Family) bool { return f.FamilyName() == "ssl-passthrough" })
+		if _, err := families[i].ParseValues(policy.Values{"ssl-passthrough": "true"}); (err == nil) != on || err != nil && !strings.Contains(err.Error(), "--enable-ssl-passthrough") {
+			t.Errorf("--enable-ssl-passthrough=%v: %v", on, err)
+		}
+		if _, err := families[i].ParseValues(policy.Values{"ssl-passthrough": "false"}); err != nil {
+			t.Errorf("false: %v", err)
 		}
 	}
 }

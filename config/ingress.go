@@ -8,7 +8,9 @@ import (
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"podlane.dev/podlane/proxy/filters"
 	"podlane.dev/podlane/router/ingress"
+	"podlane.dev/podlane/router/policy"
 )
 
 // The names that Podlane goes by.
@@ -34,6 +36,8 @@ type Ingress struct {
 	AllowExternalName                  bool
 	// ExternalDeny and ExternalAllow are ranges that ExternalName Services may not or may after all lead to.
 	ExternalDeny, ExternalAllow Prefixes
+	// Passthrough lets Ingresses pass TLS through to their Pods.
+	Passthrough bool
 	// AnnotationsPrefix is one more prefix beside AnnotationPrefix and CompatPrefix, or "".
 	AnnotationsPrefix string
 
@@ -78,6 +82,8 @@ func (o *Ingress) AddFlags(fs *pflag.FlagSet) {
 	fs.Var(&o.ExternalDeny, "external-name-deny",
 		"address ranges that Services of type ExternalName may not lead to, beside link-local, loopback and this machine's own, and the API server")
 	fs.Var(&o.ExternalAllow, "external-name-allow", "address ranges that they may lead to after all")
+	fs.BoolVar(&o.Passthrough, "enable-ssl-passthrough", o.Passthrough,
+		"let Ingresses pass TLS for their hosts through to their Pods by the annotation ssl-passthrough")
 	fs.StringVar(&o.AnnotationsPrefix, "annotations-prefix", o.AnnotationsPrefix,
 		"one more annotation prefix, beside "+AnnotationPrefix+" and "+CompatPrefix)
 }
@@ -113,6 +119,15 @@ func (o *Ingress) checkPrefix() error {
 		return fmt.Errorf("--annotations-prefix: %q ends in \"/\": write %s", o.AnnotationsPrefix, trimmed)
 	}
 	return subdomain("annotations-prefix", o.AnnotationsPrefix, "ingress.example.com")
+}
+
+// Families returns the annotation families as Build takes them: what the options turn off no annotation turns on.
+func (o *Ingress) Families() []policy.Family {
+	policies := Policies()
+	if !o.Passthrough {
+		policies = filters.WithoutSSLPassthrough(policies)
+	}
+	return filters.Families(policies)
 }
 
 // Options returns the options as Build takes them.

@@ -7,5 +7,6 @@ func Policies() []filters.Policy {
 	return []filters.Policy{
 		filters.SSLRedirect(),
 		filters.HSTS(),
+		filters.SSLPassthrough(),
 	}
 }

@@ -112,6 +112,8 @@ type Route struct {
 	// HasCertificate says that the Table has a usable certificate for the Route's host, so that plain HTTP is
 	// redirected to HTTPS unless a policy says otherwise.
 	HasCertificate bool
+	// Passthrough is set on the Route of the path / of a host whose TLS ends at its Pods: what it says holds for every path.
+	Passthrough Passthrough
 	// IsDefault marks defaultBackend routes: they match last, whatever the path.
 	IsDefault bool
 	// TLS is what the Route's host asks of its clients, nil for nothing. It is the same for all Routes of a host.

@@ -79,6 +79,9 @@ func (r *Route) String() string {
 	if r.TLS != nil {
 		fmt.Fprintf(&b, "; client certificate %s, Secret %s/%s of %s", r.TLS.Verify, r.TLS.Authority.Namespace, r.TLS.Authority.Secret, r.TLS.Owner)
 	}
+	if r.Passthrough.On {
+		b.WriteString("; TLS passes through")
+	}
 	if r.Denied != "" {
 		fmt.Fprintf(&b, "; denied %q", r.Denied)
 	}

@@ -21,7 +21,6 @@ import (
 
 	"podlane.dev/podlane/config"
 	"podlane.dev/podlane/controllers"
-	"podlane.dev/podlane/proxy/filters"
 	"podlane.dev/podlane/proxy/observe"
 	"podlane.dev/podlane/proxy/upstream"
 	"podlane.dev/podlane/router"
@@ -278,7 +277,7 @@ func parseObject(text string) types.NamespacedName {
 
 // clusterBuild returns the Build of a cluster's Snapshots.
 func clusterBuild(o *controllerOptions) controllers.BuildFunc {
-	builder := ingress.NewBuilder(filters.Families(config.Policies()))
+	builder := ingress.NewBuilder(o.ingress.Families())
 	settings := parseObject(o.cluster.ConfigMap)
 	return func(s ingress.Snapshot) (*router.Table, []ingress.Problem) {
 		t, problems := builder.Build(s)

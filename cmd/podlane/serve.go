@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"podlane.dev/podlane/config"
-	"podlane.dev/podlane/proxy/filters"
 	"podlane.dev/podlane/proxy/upstream"
 	"podlane.dev/podlane/router/ingress"
 )
@@ -103,7 +102,7 @@ func serveFolder(s stopping, f *front, d *folder, changes <-chan time.Time) erro
 }
 
 func newFolder(o *serveOptions, f *front, r *report) *folder {
-	builder := ingress.NewBuilder(filters.Families(config.Policies()))
+	builder := ingress.NewBuilder(o.ingress.Families())
 	return &folder{
 		read:    newManifests(o.files.From, o.ingress.Options()).read,
 		build:   builder.Build,

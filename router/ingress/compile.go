@@ -41,9 +41,11 @@ type compiled struct {
 	age      age
 	policies *policySet
 	// auth is what it asks of the clients of its hosts, nil where it says nothing about them.
-	auth  *clientAuth
-	hosts []*hostClaims
-	tls   []*tlsEntry
+	auth *clientAuth
+	// passthrough is the annotation by which it asks for TLS to pass through, "" where it does not.
+	passthrough string
+	hosts       []*hostClaims
+	tls         []*tlsEntry
 	// defaultBackend is nil where there is none.
 	defaultBackend *router.Backend
 	problems       []Problem
@@ -116,6 +118,7 @@ func (s *sources) compile(i *networkingv1.Ingress, old *compiled) *compiled {
 		return c.out
 	}
 	c.clientAuth(old.auth)
+	c.passthrough()
 	if b := i.Spec.DefaultBackend; b != nil {
 		backend := c.backend(b, func() string { return "spec.defaultBackend" })
 		c.out.defaultBackend = &backend

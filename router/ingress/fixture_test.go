@@ -28,6 +28,7 @@ import (
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/yaml"
 
+	"podlane.dev/podlane/router"
 	"podlane.dev/podlane/router/ingress"
 	"podlane.dev/podlane/router/policy"
 )
@@ -48,6 +49,14 @@ type limit struct{ RPS, Burst int }
 func testFamilies() []policy.Family {
 	return []policy.Family{
 		clientAuthFamily(),
+		&policy.Of[router.Passthrough]{
+			Name: router.PassthroughFamily, Doc: "TLS to Pods.", IfInvalid: policy.Ignore,
+			Keys: []policy.Key{{Name: "ssl-passthrough", Kind: policy.Bool, Doc: "On or off.", Example: "true"}},
+			Parse: func(v policy.Values) (router.Passthrough, error) {
+				on, err := v.Bool("ssl-passthrough", false)
+				return router.Passthrough{On: on}, err
+			},
+		},
 		&policy.Of[limit]{
 			Name: "limit", Doc: "Limits requests.", IfInvalid: policy.Ignore,
 			Keys: []policy.Key{

@@ -53,6 +53,7 @@ type merger struct {
 	name           string
 	hasCertificate bool
 	auth           hostAuth
+	through        hostPassthrough
 	old            map[router.RouteID]*router.Route
 	taken          map[pathKey]claimedPath
 	routes         []*router.Route
@@ -70,6 +71,7 @@ type claimedPath struct {
 func (s *hostState) merge(name string, hasCertificate bool) (*router.Host, []Problem) {
 	m := &merger{name: name, hasCertificate: hasCertificate, taken: make(map[pathKey]claimedPath)}
 	m.auth, m.problems = s.decideAuth(name)
+	m.decidePassthrough(s)
 	if s.host != nil {
 		m.old = make(map[router.RouteID]*router.Route, len(s.host.Routes()))
 		for _, r := range s.host.Routes() {
@@ -98,7 +100,7 @@ func (m *merger) path(c *compiled, claim *pathClaim) {
 	if !taken {
 		m.taken[key] = claimedPath{c, claim}
 		id := router.RouteID{Namespace: c.object.Namespace, Ingress: c.object.Name, Host: m.name, Path: claim.path.written, Type: claim.path.typ}
-		m.routes = append(m.routes, newRoute(c, claim.backend, m.state(c, id)))
+		m.routes = append(m.routes, newRoute(c, claim.backend, m.state(c, id, claim.path.rank())))
 		return
 	}
 	p := Problem{Object: c.object, Field: pathField(claim.rule, claim.index), Reason: PathConflict, Effect: RouteDropped}
@@ -114,9 +116,9 @@ func (m *merger) path(c *compiled, claim *pathClaim) {
 }
 
 // state returns what a Route of c has on this host besides its backend.
-func (m *merger) state(c *compiled, id router.RouteID) routeState {
+func (m *merger) state(c *compiled, id router.RouteID, rank rootRank) routeState {
 	return routeState{
-		id: id, hasCertificate: m.hasCertificate, old: m.old[id], tls: m.auth.policy,
+		id: id, hasCertificate: m.hasCertificate, old: m.old[id], tls: m.auth.policy, through: m.through.of(c, rank),
 		denied: cmp.Or(c.policies.denied, c.auth.deniedBy(), m.auth.denied, m.auth.refused[c]),
 	}
 }
@@ -130,7 +132,7 @@ func (m *merger) defaults(claimants []claimant) {
 		case winner == nil:
 			winner = c.compiled
 			id := router.RouteID{Namespace: c.object.Namespace, Ingress: c.object.Name, Host: m.name}
-			state := m.state(c.compiled, id)
+			state := m.state(c.compiled, id, defaultRoot)
 			state.isDefault = true
 			m.routes = append(m.routes, newRoute(c.compiled, *c.defaultBackend, state))
 		default:
@@ -169,6 +171,7 @@ type routeState struct {
 	isDefault      bool
 	hasCertificate bool
 	tls            *router.TLSPolicy
+	through        router.Passthrough
 	denied         string
 	old            *router.Route // nil where there was none
 }
@@ -176,14 +179,14 @@ type routeState struct {
 // newRoute returns the Route of a backend, which is state.old if that is equal.
 func newRoute(c *compiled, backend router.Backend, state routeState) *router.Route {
 	if r := state.old; r != nil && r.ID == state.id && r.UID == c.object.UID && r.HasCertificate == state.hasCertificate &&
-		r.IsDefault == state.isDefault && r.Denied == state.denied && r.TLS == state.tls && samePolicies(r, c) && len(r.Backends) == 1 && r.Backends[0] == backend {
+		r.IsDefault == state.isDefault && r.Denied == state.denied && r.TLS == state.tls && r.Passthrough == state.through && samePolicies(r, c) && len(r.Backends) == 1 && r.Backends[0] == backend {
 		return r
 	}
 	return &router.Route{
 		ID: state.id, UID: c.object.UID,
 		Backends: []router.Backend{backend},
 		Policies: c.policies.values, Denied: state.denied,
-		HasCertificate: state.hasCertificate, IsDefault: state.isDefault, TLS: state.tls,
+		HasCertificate: state.hasCertificate, IsDefault: state.isDefault, TLS: state.tls, Passthrough: state.through,
 	}
 }
 

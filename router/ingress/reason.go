@@ -49,6 +49,8 @@ const (
 	CertificateMismatch Reason = "CertificateMismatch"
 	// ClientAuthConflict: another Ingress decides which clients the host admits.
 	ClientAuthConflict Reason = "ClientAuthConflict"
+	// PassthroughRefused: TLS does not pass through where an annotation asks for it.
+	PassthroughRefused Reason = "PassthroughRefused"
 	// NoCertificate: spec.tls names no Secret and the operator gave no default certificate.
 	NoCertificate Reason = "NoCertificate"
 
@@ -84,7 +86,7 @@ func Reasons() []Reason {
 		ClassNotFound, ClassConflict, TooLarge,
 		InvalidHost, InvalidPath, InvalidPathType, PathNormalized, PathNotPattern, PathConflict, DefaultBackendConflict,
 		NoBackend, BackendInvalid, BackendResource, ServiceMissing, PortMissing, ExternalNameRefused,
-		SecretMissing, SecretInvalid, SecretForbidden, CertificateConflict, CertificateMismatch, ClientAuthConflict, NoCertificate,
+		SecretMissing, SecretInvalid, SecretForbidden, CertificateConflict, CertificateMismatch, ClientAuthConflict, PassthroughRefused, NoCertificate,
 		UnsupportedAnnotation, InvalidAnnotation, OverriddenAnnotation, PolicyFailed, InvalidOption,
 		ManifestInvalid, NotManifest, NoService, UnknownField, OldVersion, DuplicateObject,
 	}
