@@ -143,6 +143,7 @@ func TestMistakesNameTheFlagAndTheRemedy(t *testing.T) {
 		{config.NewTLS(), "--ssl-ciphers=ECDHE-RSA-AES128-GCM-SHA256:nonsense", []string{"--ssl-ciphers", "nonsense", "write"}},
 		{config.NewTLS(), "--ssl-ecdh-curve=P-256:nonsense", []string{"--ssl-ecdh-curve", "nonsense", "write auto"}},
 		{config.NewTLS(), "--ssl-handshake-timeout=0", []string{"--ssl-handshake-timeout", "too small"}},
+		{config.NewTLS(), "--ssl-client-hello-timeout=0", []string{"--ssl-client-hello-timeout", "too small"}},
 		{config.NewTLS(), "--keep-stale-certificate=0", []string{"--keep-stale-certificate", "too small"}},
 
 		{config.ServeShutdown(), "--drain-delay=-1s", []string{"--drain-delay", "not a duration"}},

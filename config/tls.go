@@ -33,6 +33,8 @@ type TLS struct {
 	HandshakeTimeout time.Duration
 	Handshakes       int
 	QueueTimeout     time.Duration
+	// HelloTimeout bounds the ClientHello by itself, where it is looked at to see whether TLS passes through to a Pod.
+	HelloTimeout time.Duration
 }
 
 // NewTLS returns the defaults.
@@ -40,6 +42,7 @@ func NewTLS() *TLS {
 	return &TLS{
 		Protocols: "TLSv1.2 TLSv1.3", Curves: "auto", SessionTickets: true, KeepStale: certs.DefaultKeepStale,
 		HandshakeTimeout: server.DefaultHandshakeTimeout, QueueTimeout: server.DefaultHandshakeQueueTimeout,
+		HelloTimeout: 5 * time.Second,
 	}
 }
 
@@ -63,6 +66,8 @@ func (t *TLS) AddFlags(fs *pflag.FlagSet) {
 	addDuration(fs, &t.HandshakeTimeout, "ssl-handshake-timeout", "how long a handshake may take")
 	fs.IntVar(&t.Handshakes, "ssl-handshakes", t.Handshakes, "handshakes that compute at a time; 0 for 64 for each processor")
 	addDuration(fs, &t.QueueTimeout, "ssl-handshake-queue-timeout", "how long further handshakes wait for their turn")
+	addDuration(fs, &t.HelloTimeout, "ssl-client-hello-timeout",
+		"with --enable-ssl-passthrough, how long a client may take to say which host it wants")
 }
 
 // Validate checks the lists of words: a word that is not understood is refused, because here it is the operator's own.
@@ -75,6 +80,7 @@ func (t *TLS) Validate() error {
 		atLeast("ssl-handshake-timeout", t.HandshakeTimeout, time.Millisecond, "1ms"),
 		atLeast("ssl-handshakes", t.Handshakes, 0, "0"),
 		atLeast("ssl-handshake-queue-timeout", t.QueueTimeout, time.Millisecond, "1ms"),
+		atLeast("ssl-client-hello-timeout", t.HelloTimeout, time.Millisecond, "1ms"),
 	)
 }
 

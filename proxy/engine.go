@@ -38,8 +38,8 @@ type Timeouts struct {
 	Stall time.Duration
 	// Tunnel (1 h) without a byte in either direction of an upgraded connection; event streams too.
 	Tunnel time.Duration
-	// ProxyHeader (5 s) for the header of the PROXY protocol.
-	ProxyHeader time.Duration
+	// ProxyHeader (5 s) for the header of the PROXY protocol, and Hello (5 s) for a ClientHello where some host's TLS passes through.
+	ProxyHeader, Hello time.Duration
 	// Linger (30 s in all, 5 s of silence) is how long what a client still sends is discarded after an early answer.
 	Linger, LingerSilence time.Duration
 }
@@ -51,7 +51,7 @@ func (t Timeouts) withDefaults() Timeouts {
 	}{
 		{&t.FirstByte, 10 * time.Second}, {&t.Header, 10 * time.Second}, {&t.Body, time.Minute}, {&t.Idle, 75 * time.Second},
 		{&t.UpstreamHeader, time.Minute}, {&t.UpstreamBody, time.Minute}, {&t.Stall, time.Minute}, {&t.Tunnel, time.Hour},
-		{&t.ProxyHeader, 5 * time.Second},
+		{&t.ProxyHeader, 5 * time.Second}, {&t.Hello, 5 * time.Second},
 		{&t.Linger, 30 * time.Second}, {&t.LingerSilence, 5 * time.Second},
 	} {
 		switch {
@@ -127,6 +127,7 @@ type Engine struct {
 	closeOnce sync.Once
 	fallback  *chain // answers requests without a route
 	tally     tally
+	through   int // live routes that pass TLS through; read and written by Publish only
 }
 
 // live is what a request loads: the table and what Publish hung from it.
@@ -134,6 +135,8 @@ type live struct {
 	table *router.Table
 	// generation counts the tables that this engine has published.
 	generation uint64
+	// through says that the TLS of some host of the table passes through to its Pods. Without one no ClientHello is looked at.
+	through bool
 }
 
 // New returns an engine that answers 404 to everything until the first Publish. Close it with Shutdown.

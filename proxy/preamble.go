@@ -91,17 +91,36 @@ func (c *conn) readHeader() bool {
 
 const portHTTPS = 443
 
+// sniff reads a ClientHello and leaves it where it is. The chain is that of the host where TLS passes through to the Pods of the host that it
+// names, else nil. ok is false where the connection must end: what is no ClientHello is never handed to whoever else might take it.
+func (c *conn) sniff() (ch *chain, generation uint64, ok bool) {
+	var s preamble.Sniffer
+	err := c.await(c.e.timeouts.Hello, preamble.MaxHello, func(b []byte) error {
+		hello, err := s.Hello(b)
+		c.client.ServerName = hello.ServerName
+		return err
+	})
+	if err != nil {
+		c.e.tally.ended(helloEndings, err)
+		return nil, 0, false
+	}
+	l := c.e.live.Load()
+	return l.passesThrough(c.client.ServerName), l.generation, true
+}
+
 // endings are the reasons for which a connection ends before HTTP, by what is read.
 type endings uint8
 
 // The kinds of endings.
 const (
 	headerEndings endings = iota
+	helloEndings
 )
 
 // endingReasons are the values of the metric's label: what came was wrong, or did not come in time.
 var endingReasons = [...][2]string{
 	headerEndings: {"proxy-header-invalid", "proxy-header-timeout"},
+	helloEndings:  {"client-hello-invalid", "client-hello-timeout"},
 }
 
 // ended counts a connection that ended before HTTP because of err. One that its client has closed is no fault: load balancers look that way

@@ -52,6 +52,9 @@ func (e *Engine) Publish(t *router.Table) {
 	names := time.AfterFunc(nameWait, func() { close(late) })
 	defer names.Stop()
 	for r := range t.RoutesNotIn(old) {
+		if r.Passthrough.On {
+			e.through++
+		}
 		// A route may come back after it was retired: the Builder remembers what it compiled.
 		if c, ok := r.Attachment().(*chain); !ok || c.retired {
 			c = e.compile(r)
@@ -59,7 +62,12 @@ func (e *Engine) Publish(t *router.Table) {
 			c.awaitNames(late)
 		}
 	}
-	e.live.Store(&live{table: t, generation: before.generation + 1})
+	for r := range old.RoutesNotIn(t) {
+		if r.Passthrough.On {
+			e.through--
+		}
+	}
+	e.live.Store(&live{table: t, generation: before.generation + 1, through: e.through > 0})
 	e.retire(old, t)
 }
 

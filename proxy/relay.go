@@ -180,7 +180,7 @@ func (s *session) record() {
 	x := s.x
 	s.recorded = true
 	x.Timing.End = time.Now()
-	if x.Response.Status != 101 {
+	if x.Response.Status != 101 && x.Request.Version != exchange.TLS {
 		x.BytesIn = s.c.srv.BodyBytes()
 	}
 	s.e.tally.local(x.Response.Why)

@@ -192,7 +192,7 @@ func (e *Engine) serveConn(c *conn, l *Listener) {
 	if c.announced && !c.readHeader() {
 		return
 	}
-	if l.Handshake != nil && !c.handshake(l) {
+	if l.Handshake != nil && !c.secure(l) {
 		return
 	}
 	if c.protocol == "h2" {
@@ -209,6 +209,21 @@ func (e *Engine) panicked(v any) {
 	}
 }
 
+// secure turns c into an encrypted connection, unless its host's TLS passes through to a Pod: then it serves it to its end. It reports
+// whether requests may follow.
+func (c *conn) secure(l *Listener) bool {
+	if c.e.live.Load().through {
+		switch ch, generation, ok := c.sniff(); {
+		case !ok:
+			return false
+		case ch != nil:
+			c.passThrough(ch, generation)
+			return false
+		}
+	}
+	return c.handshake(l)
+}
+
 // handshake turns c into an encrypted connection.
 func (c *conn) handshake(l *Listener) bool {
 	c.enter(firstByte, 0)
@@ -218,7 +233,7 @@ func (c *conn) handshake(l *Listener) bool {
 		carrier = under
 	}
 	if c.h1.Buffered() > 0 {
-		// What came behind a header of the PROXY protocol.
+		// What came behind a header of the PROXY protocol, or was looked at to see whether it passes through.
 		if under == nil {
 			return false
 		}

@@ -62,6 +62,7 @@ func newFront(o frontOptions, log logr.Logger) (*front, error) {
 	options := engineOptions(o.http, o.upstream)
 	options.HTTP2 = http2.Options{MaxStreams: o.http2.Streams, ExtendedConnect: o.http2.WebSocket}
 	options.H2C = o.http2.Plain
+	options.Timeouts.Hello = o.tls.HelloTimeout
 	options.Upstream.Observer, options.Upstream.External = upstreamObserver(f.metrics), o.external
 	options.Metrics, options.AccessLog, options.Panicked = f.metrics, f.access, panicLogger(log)
 	options.Memory, options.Pressured = o.memory, func(what string, share float64) {

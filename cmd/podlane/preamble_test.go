@@ -6,9 +6,34 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 )
+
+// TLS passes through where the process and the Ingress both want it, and the client meets the Pod's own certificate.
+func TestServePassthrough(t *testing.T) {
+	secret := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "from the Pod itself") }))
+	defer secret.Close()
+	files := map[string]string{
+		"web.yaml": serviceOf("web", secret.Listener.Addr().(*net.TCPAddr).Port) + "---\n" + serviceOf("other", pod(t, "other")),
+		"ingress.yaml": strings.Replace(ingressOf("web", "a.example", "/", "web"), "  namespace: default\n",
+			"  namespace: default\n  annotations: {nginx.ingress.kubernetes.io/ssl-passthrough: \"true\"}\n", 1) +
+			"---\n" + ingressOf("other", "b.example", "/", "other"),
+	}
+	s := serve(t, files, "--enable-ssl-passthrough")
+	if a := s.get("https://a.example/"); a.body != "from the Pod itself" || !a.tls.PeerCertificates[0].Equal(secret.Certificate()) {
+		t.Errorf("%d %q with a certificate for %v", a.status, a.body, a.tls.PeerCertificates[0].DNSNames)
+	}
+	if a := s.get("https://b.example/"); a.body != "this is other" || a.tls.PeerCertificates[0].Equal(secret.Certificate()) {
+		t.Errorf("another host: %d %q", a.status, a.body)
+	}
+	s = serve(t, files)
+	if a := s.get("https://a.example/"); a.tls.PeerCertificates[0].Equal(secret.Certificate()) {
+		t.Errorf("without the option: %d %q from the Pod", a.status, a.body)
+	}
+	s.says(`InvalidAnnotation \(Ignored\).*--enable-ssl-passthrough`)
+}
 
 // A load balancer that is trusted says who its clients are.
 func TestServeProxyProtocol(t *testing.T) {

@@ -17,8 +17,9 @@ import (
 // Version is an HTTP version as major*10+minor.
 type Version uint8
 
-// The versions that a client may speak.
+// The versions that a client may speak. TLS is that of a connection of which nothing is read but its ClientHello.
 const (
+	TLS    Version = 1
 	HTTP10 Version = 10
 	HTTP11 Version = 11
 	HTTP2  Version = 20
@@ -31,6 +32,8 @@ func (v Version) String() string {
 		return "HTTP/1.0"
 	case HTTP2:
 		return "HTTP/2.0"
+	case TLS:
+		return "TLS"
 	}
 	return "HTTP/1.1"
 }
@@ -113,6 +116,7 @@ type Why string
 const (
 	NoReason          Why = ""
 	BadRequest        Why = "bad-request"
+	Misdirected       Why = "misdirected"
 	NoRoute           Why = "no-route"
 	RouteDenied       Why = "route-denied"
 	BackendMissing    Why = "backend-missing"
