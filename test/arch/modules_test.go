@@ -70,6 +70,7 @@ var direct = map[string]string{
 // directForTests are direct dependencies of tests, and of what is under test/, alone.
 var directForTests = map[string]string{
 	"github.com/google/go-cmp":       "differences that can be read",
+	"github.com/pires/go-proxyproto": "proxy/preamble: another reader of the same headers",
 	"github.com/prometheus/common":   "proxy/observe: metrics read back from their text",
 	"github.com/vishvananda/netlink": "test/cluster: addresses in a network namespace",
 	"github.com/vishvananda/netns":   "test/cluster: network namespaces",
