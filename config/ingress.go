@@ -33,7 +33,9 @@ type Ingress struct {
 	WithoutClass           bool
 	// DefaultBackend and DefaultCertificate are namespace/name of a Service and a Secret, or "".
 	DefaultBackend, DefaultCertificate string
-	AllowExternalName                  bool
+	// TicketKeySecret is namespace/name of the Secret with the keys of session tickets, or "".
+	TicketKeySecret   string
+	AllowExternalName bool
 	// ExternalDeny and ExternalAllow are ranges that ExternalName Services may not or may after all lead to.
 	ExternalDeny, ExternalAllow Prefixes
 	// Passthrough lets Ingresses pass TLS through to their Pods.
@@ -77,6 +79,8 @@ func (o *Ingress) AddFlags(fs *pflag.FlagSet) {
 		"Service, as namespace/name, whose first port answers requests without a route; without it they get 404")
 	fs.StringVar(&o.DefaultCertificate, "default-ssl-certificate", o.DefaultCertificate,
 		"Secret, as namespace/name, with the certificate for server names that no Ingress lists; without it a self-signed one")
+	fs.StringVar(&o.TicketKeySecret, "ssl-session-ticket-key-secret", o.TicketKeySecret,
+		"Secret, as namespace/name, with keys of session tickets, so that a session goes on at every replica; the first by name encrypts, all decrypt")
 	fs.BoolVar(&o.AllowExternalName, "allow-external-name", o.AllowExternalName,
 		"let Services of type ExternalName be backends; whoever may write one can then reach any host that Podlane can")
 	fs.Var(&o.ExternalDeny, "external-name-deny",
@@ -94,6 +98,7 @@ func (o *Ingress) Validate() error {
 		o.checkClass(),
 		objectName("default-backend-service", o.DefaultBackend),
 		objectName("default-ssl-certificate", o.DefaultCertificate),
+		objectName("ssl-session-ticket-key-secret", o.TicketKeySecret),
 		o.checkPrefix(),
 	)
 }
@@ -144,6 +149,7 @@ func (o *Ingress) Options() ingress.Options {
 		EveryClass:         o.everyClass && o.Class == "",
 		DefaultBackend:     o.DefaultBackend,
 		DefaultCertificate: o.DefaultCertificate,
+		TicketKeys:         o.TicketKeySecret,
 		AllowExternalName:  o.AllowExternalName,
 		AnnotationPrefixes: append(prefixes, AnnotationPrefix),
 	}

@@ -6,6 +6,7 @@ import "podlane.dev/podlane/proxy/filters"
 func Policies() []filters.Policy {
 	return []filters.Policy{
 		filters.SSLRedirect(),
+		filters.ClientCertificate(),
 		filters.HSTS(),
 		filters.SSLPassthrough(),
 	}

@@ -237,9 +237,7 @@ func (m *mirror) owned() []*networkingv1.Ingress {
 
 // referAll tells which Secrets are referred to by all Ingresses and the options.
 func (m *mirror) referAll() {
-	if key, ok := parseName(m.options.Ingress.DefaultCertificate); ok {
-		m.secrets.refer(types.NamespacedName{}, []types.NamespacedName{key})
-	}
+	m.secrets.refer(types.NamespacedName{}, optionSecrets(m.options.Ingress))
 	for _, i := range m.ingresses.list() {
 		m.referOne(client.ObjectKeyFromObject(i))
 	}
@@ -255,9 +253,14 @@ func (m *mirror) referOne(key types.NamespacedName) {
 	defer m.refer.Unlock()
 	var refs []types.NamespacedName
 	if i := m.ingresses.find(key); i != nil && m.owns(i) {
-		refs = ingress.SecretRefs(ingress.Snapshot{Ingresses: []*networkingv1.Ingress{i}, Options: ingress.Options{EveryClass: true}})
+		refs = ingress.SecretRefs(ingress.Snapshot{Ingresses: []*networkingv1.Ingress{i}, Options: ingress.Options{EveryClass: true, AnnotationPrefixes: m.options.Ingress.AnnotationPrefixes}})
 	}
 	m.secrets.refer(key, refs)
+}
+
+// optionSecrets returns the Secrets that the options name: the default certificate, and the keys of session tickets.
+func optionSecrets(o ingress.Options) []types.NamespacedName {
+	return ingress.SecretRefs(ingress.Snapshot{Options: o})
 }
 
 // parseName splits namespace/name; ok is false for anything else.

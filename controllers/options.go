@@ -53,7 +53,7 @@ type Options struct {
 	// Namespaces restricts every namespaced watch; empty means all. With it, a replica that may not list IngressClasses
 	// goes on without them: Ingresses of the class name Ingress.IngressClass are taken then, whatever an IngressClass says.
 	Namespaces []string
-	// Ingress is part of every Snapshot. Its DefaultBackend and DefaultCertificate are watched wherever they are.
+	// Ingress is part of every Snapshot. Its DefaultBackend, DefaultCertificate and TicketKeys are watched wherever they are.
 	Ingress ingress.Options
 	// ConfigMaps are the only ones that are watched and part of the Snapshot.
 	ConfigMaps []types.NamespacedName

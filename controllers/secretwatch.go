@@ -31,8 +31,8 @@ type secretWatch struct {
 	mapper     meta.RESTMapper
 	links      *links
 	namespaces []string
-	// certificate is the default certificate, which may be outside the namespaces.
-	certificate types.NamespacedName
+	// operators are the Secrets of options, which may be outside the namespaces.
+	operators []types.NamespacedName
 }
 
 // foreignTypes are Secrets that no Ingress can mean: credentials of the cluster itself, and Helm's archives, the bulk
@@ -48,11 +48,7 @@ func foreignTypes() []corev1.SecretType {
 func (w *secretWatch) open(o client.Object, selector fields.Selector, transform toolscache.TransformFunc) (cache.Cache, error) {
 	by := cache.ByObject{Field: selector, Transform: transform}
 	if len(w.namespaces) > 0 {
-		by.Namespaces = namespaces(w.namespaces)
-		if _, watched := by.Namespaces[w.certificate.Namespace]; !watched && w.certificate.Name != "" {
-			by.Namespaces[w.certificate.Namespace] = cache.Config{FieldSelector: fields.AndSelectors(selector,
-				fields.OneTermEqualSelector(metav1.ObjectNameField, w.certificate.Name))}
-		}
+		by.Namespaces = w.selectors(selector)
 	}
 	c, err := cache.New(w.config, cache.Options{
 		HTTPClient:  w.client,
@@ -65,6 +61,22 @@ func (w *secretWatch) open(o client.Object, selector fields.Selector, transform 
 		return nil, fmt.Errorf("cache for Secrets: %w", err)
 	}
 	return c, nil
+}
+
+// selectors returns what is watched in each namespace: all that selector selects in those that the options list, and elsewhere the operator's Secrets.
+func (w *secretWatch) selectors(selector fields.Selector) map[string]cache.Config {
+	byNamespace := namespaces(w.namespaces)
+	for _, o := range w.operators {
+		own := fields.AndSelectors(selector, fields.OneTermEqualSelector(metav1.ObjectNameField, o.Name))
+		switch config, watched := byNamespace[o.Namespace]; {
+		case !watched:
+			byNamespace[o.Namespace] = cache.Config{FieldSelector: own}
+		case config.FieldSelector != nil && config.FieldSelector.String() != own.String():
+			// A selector can name one object; for two of a namespace all of it is watched.
+			byNamespace[o.Namespace] = cache.Config{FieldSelector: selector}
+		}
+	}
+	return byNamespace
 }
 
 // start starts both watches and the fetchers, and adds channels that are closed when the watches have synced. The

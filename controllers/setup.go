@@ -75,7 +75,7 @@ func (c *Controllers) SetupWithManager(m manager.Manager) error {
 		links:      c.links,
 		namespaces: c.options.Namespaces,
 	}
-	secrets.watch.certificate, _ = parseName(c.options.Ingress.DefaultCertificate)
+	secrets.watch.operators = optionSecrets(c.options.Ingress)
 	secrets.changed = c.mirror.tableChanged
 	c.mirror.log, c.mirror.cache, c.mirror.reader, c.mirror.secrets = log, m.GetCache(), m.GetAPIReader(), secrets
 	c.publisher.log, c.publisher.secrets = log, secrets

@@ -43,6 +43,8 @@ type wire interface {
 	// linger lets the client read an answer that came before its request was complete; lingerBriefly is for requests that were refused.
 	linger()
 	lingerBriefly()
+	// leave asks the client to send further requests over another connection.
+	leave()
 	// tunnel returns the client's end of a tunnel, after the head of the answer was written.
 	tunnel() tunnelEnd
 }

@@ -20,7 +20,7 @@ var claims = [...]exchange.ID{
 }
 
 // claimPrefixes catch the fields of these families that have no ID.
-var claimPrefixes = [...]string{"x-forwarded-", "x-original-", "x-envoy-"}
+var claimPrefixes = [...]string{"x-forwarded-", "x-original-", "x-envoy-", "ssl-client-"}
 
 // identify decides who the client is, and tells the Pod: X-Real-IP, X-Forwarded-For, -Host, -Port, -Proto and -Scheme, X-Scheme and
 // X-Request-ID are always set.
@@ -70,7 +70,11 @@ func removeClaims(f *exchange.Fields) {
 	}
 	for i := range f.Len() {
 		id, name, _, ok := f.At(i)
-		if ok && id == exchange.Unknown && len(name) >= 8 && exchange.Lower(name[0]) == 'x' && isClaim(name) {
+		if !ok || id != exchange.Unknown || len(name) < 8 {
+			continue
+		}
+		// Two letters spare most fields the rest.
+		if c := exchange.Lower(name[0]); (c == 'x' || c == 's') && isClaim(name) {
 			f.DelAt(i)
 		}
 	}

@@ -18,6 +18,9 @@ func (c *conn) closeWrite() bool {
 	return ok && w.CloseWrite() == nil
 }
 
+// leave has nothing to do: the answer says that it is the last one.
+func (c *conn) leave() {}
+
 // lingerBriefly is the drain after a refused request.
 func (c *conn) lingerBriefly() {
 	if c.closeWrite() {

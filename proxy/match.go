@@ -15,10 +15,10 @@ func (s *session) match() (c *chain, ambiguous bool) {
 	l := s.e.live.Load()
 	s.generation = l.generation
 	r, ok := l.table.Lookup(text(x.Request.Hostname), text(x.Request.Path))
-	if !ok {
+	x.Route = r // nil where there is none
+	if s.direction = directionOf(x, l.table); !ok {
 		return s.e.fallback, false
 	}
-	x.Route = r
 	c = r.Attachment().(*chain)
 	return c, bytes.IndexByte(x.Request.Path, '%') >= 0 && s.evades(c, l.table)
 }

@@ -42,7 +42,7 @@ func (s *session) refuseFronted() {
 	s.chain = s.e.fallback
 	s.chain.begin()
 	// It may have been made for this very host, before TLS passed through: the client must not come again by the same.
-	s.close = true
+	s.leave()
 	s.answer(421, exchange.Misdirected, "this host is not served on this connection\n")
 	s.write()
 }

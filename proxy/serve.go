@@ -9,11 +9,13 @@ import (
 	"os"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"podlane.dev/podlane/proxy/exchange"
 	"podlane.dev/podlane/proxy/socket"
 )
 
@@ -23,6 +25,8 @@ type Listener struct {
 	// Handshake, where set, makes an accepted connection an encrypted one and completes the handshake, within a time and
 	// number of its own (tls/server.Handshaker does). On error the engine closes the connection.
 	Handshake func(net.Conn) (*tls.Conn, error)
+	// Credentials, where set, returns what the client showed in a completed Handshake, nil where it was not asked for a certificate.
+	Credentials func(*tls.Conn) exchange.Credentials
 }
 
 // Serve accepts connections until the listener is closed, by Shutdown or otherwise, and then returns nil. Several listeners may be
@@ -244,7 +248,10 @@ func (c *conn) handshake(l *Listener) bool {
 		return false
 	}
 	state := tc.ConnectionState()
-	c.client.TLS, c.client.TLSVersion, c.client.ServerName = true, state.Version, state.ServerName
+	c.client.TLS, c.client.TLSVersion, c.client.ServerName = true, state.Version, strings.ToLower(state.ServerName)
+	if l.Credentials != nil {
+		c.client.Credentials = l.Credentials(tc)
+	}
 	c.client.Proto, c.protocol = "https", state.NegotiatedProtocol
 	c.use(socket.NewTLS(tc, under))
 	return true

@@ -26,6 +26,8 @@ type session struct {
 	recorded bool
 	// generation is that of the table that routed the request.
 	generation uint64
+	// direction says whether this connection may carry the request.
+	direction direction
 }
 
 // run serves a request that was read, and reports whether the connection may carry another.
@@ -54,6 +56,9 @@ func (s *session) run() bool {
 	if s.chain, ambiguous = s.match(); ambiguous {
 		s.refuse(400, exchange.BadRequest, "path with an encoded slash that leads to differently protected places")
 		return false
+	}
+	if s.direction != right {
+		return s.misdirected()
 	}
 	s.chain.begin()
 	s.respond()
@@ -99,6 +104,9 @@ func (s *session) respond() {
 	case s.tooLarge():
 		s.answer(413, exchange.BodyTooLarge, "request body too large\n")
 	case s.chain.filters.FilterRequest(x) == exchange.Answered:
+		if x.Response.Why == exchange.ClientCertificate {
+			s.leave() // a connection shows one certificate: with another the client must make another
+		}
 	default:
 		s.forward()
 		return

@@ -21,6 +21,7 @@ type streams struct {
 type stream struct {
 	call
 	st    *http2.Stream
+	home  *streams
 	index int // in streams.calls
 
 	onGone, onTook func() // made once
@@ -66,6 +67,7 @@ func (h *streams) serve(st *http2.Stream) {
 		st.Own = s
 	}
 	s.aborted.Store(false)
+	s.home = h
 	h.add(s)
 	e.active.Add(1)
 	defer func() {
@@ -157,6 +159,9 @@ func (s *stream) cut()            { s.st.Reset(http2.Cancel) }
 func (s *stream) linger() {}
 
 func (s *stream) lingerBriefly() {}
+
+// leave tells the client that the connection takes no more streams.
+func (s *stream) leave() { s.home.conn.Shutdown() }
 
 func (s *stream) tunnel() tunnelEnd { return streamEnd{s.st, s.st.TunnelBody()} }
 

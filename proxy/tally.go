@@ -26,10 +26,10 @@ func (deaf) Add(float64) {}
 
 // localReasons is the closed set of reasons for which the proxy answers by itself.
 var localReasons = [...]exchange.Why{
-	exchange.BadRequest, exchange.Misdirected, exchange.NoRoute, exchange.RouteDenied, exchange.BackendMissing, exchange.NoEndpoint,
+	exchange.BadRequest, exchange.NoRoute, exchange.RouteDenied, exchange.BackendMissing, exchange.NoEndpoint,
 	exchange.ConnectFailed, exchange.ConnectTimeout, exchange.UpstreamReset, exchange.UpstreamTimeout, exchange.UpstreamInvalid,
 	exchange.UpstreamTruncated, exchange.BodyTooLarge, exchange.ClientGone, exchange.ClientTimeout, exchange.Overload,
-	exchange.Redirect, exchange.Filter, exchange.Internal,
+	exchange.Redirect, exchange.Misdirected, exchange.ClientCertificate, exchange.Filter, exchange.Internal,
 }
 
 func newTally(m *observe.Metrics) tally {

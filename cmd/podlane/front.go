@@ -82,6 +82,7 @@ func (f *front) makeTLS() error {
 		return err
 	}
 	options.Protocols = f.options.http2.Protocols()
+	options.Table = func() *router.Table { return f.engine.Table() } // there is an engine before there is a handshake
 	f.tls, err = server.NewConfig(f.certs, options)
 	return err
 }
@@ -221,7 +222,7 @@ func (f *front) openTraffic(ctx context.Context) error {
 	}
 	handshake := f.handshake(server.NewHandshaker(f.options.tls.Handshaker()))
 	for _, l := range f.https {
-		f.serve(&proxy.Listener{Listener: l, Handshake: handshake})
+		f.serve(&proxy.Listener{Listener: l, Handshake: handshake, Credentials: credentials})
 	}
 	f.traffic.Store(true)
 	return nil

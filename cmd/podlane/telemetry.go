@@ -12,6 +12,7 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"podlane.dev/podlane/proxy/exchange"
 	"podlane.dev/podlane/proxy/observe"
 	"podlane.dev/podlane/proxy/upstream"
 	"podlane.dev/podlane/router/ingress"
@@ -58,6 +59,14 @@ func (f *front) handshake(h *server.Handshaker) func(net.Conn) (*tls.Conn, error
 		f.metrics.HandshakesCompleted.Inc()
 		return c, nil
 	}
+}
+
+// credentials returns what a client showed in its handshake, nil where it was not asked.
+func credentials(c *tls.Conn) exchange.Credentials {
+	if shown := server.CredentialsOf(c); shown != nil {
+		return shown
+	}
+	return nil
 }
 
 // panicEvery is how often the stack of a recovered panic is logged: one that every request runs into must not fill a disk.

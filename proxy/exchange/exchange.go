@@ -116,7 +116,6 @@ type Why string
 const (
 	NoReason          Why = ""
 	BadRequest        Why = "bad-request"
-	Misdirected       Why = "misdirected"
 	NoRoute           Why = "no-route"
 	RouteDenied       Why = "route-denied"
 	BackendMissing    Why = "backend-missing"
@@ -132,6 +131,8 @@ const (
 	ClientTimeout     Why = "client-timeout"
 	Overload          Why = "overload"
 	Redirect          Why = "redirect"
+	Misdirected       Why = "misdirected"
+	ClientCertificate Why = "client-certificate"
 	Filter            Why = "filter"
 	Internal          Why = "internal"
 )
@@ -152,10 +153,12 @@ type Client struct {
 	Addr netip.Addr
 	// Local is our end of the socket.
 	Local netip.AddrPort
-	// TLS says that the connection is encrypted; ServerName is its SNI, TLSVersion crypto/tls's number.
+	// TLS says that the connection is encrypted; ServerName is its SNI in lower case, TLSVersion crypto/tls's number.
 	TLS        bool
 	ServerName string
 	TLSVersion uint16
+	// Credentials are nil where the handshake did not ask for a certificate.
+	Credentials Credentials
 	// Proto and Port are what the client used: https and 443 behind a trusted proxy that terminated TLS.
 	Proto string
 	Port  uint16

@@ -1,0 +1,70 @@
+package proxy
+
+import (
+	"podlane.dev/podlane/proxy/exchange"
+	"podlane.dev/podlane/router"
+)
+
+// A direction says whether a request came over a connection that may carry it. What a host asks of its clients it can ask in the handshake only, and
+// the handshake knows no more of the host than the server name. Browsers send requests to all hosts of a certificate over one connection
+// (RFC 9113 section 9.1.1), and attackers to any (domain fronting), so both are compared for each request.
+type direction uint8
+
+const (
+	// right: the host asks for nothing else than the handshake did.
+	right direction = iota
+	// elsewhere: the host asks for something else than that of the server name, so the connection is the wrong one.
+	elsewhere
+	// outdated: it is the right host, but what it asks for has changed since the handshake, and what the client showed then does not do any more.
+	outdated
+)
+
+// directionOf compares what the host of x asks for, by t, with what the handshake asked. Where neither asks for anything, it looks at two pointers.
+// Requests in clear showed nothing and may go anywhere: it is the chain's to refuse them.
+func directionOf(x *exchange.Exchange, t *router.Table) direction {
+	c := &x.Client
+	if !c.TLS {
+		return right
+	}
+	wanted := wantedOf(x, t)
+	if wanted == nil && c.Credentials == nil {
+		return right
+	}
+	if !wanted.Same(t.TLSPolicy(c.ServerName)) {
+		return elsewhere
+	}
+	switch {
+	case wanted == nil, c.Credentials != nil && c.Credentials.Policy().Same(wanted):
+		return right
+	case c.Credentials == nil, !wanted.Verify.Admits(c.Verdict(wanted, x.Timing.Start).Outcome):
+		return outdated
+	}
+	return right
+}
+
+// wantedOf returns what the host of x asks for. Routes know it; where only the catch-all answers, or nobody, the host is looked up.
+func wantedOf(x *exchange.Exchange, t *router.Table) *router.TLSPolicy {
+	if x.Route != nil && x.Route != t.CatchAll() {
+		return x.Route.TLS
+	}
+	return t.TLSPolicy(text(x.Request.Hostname))
+}
+
+// misdirected answers 421 (RFC 9110 section 15.5.20): the client may ask again over a connection of its own. One that is outdated carries nothing
+// more, or the client would ask again over this one.
+func (s *session) misdirected() bool {
+	s.chain = s.e.fallback
+	s.chain.begin()
+	if s.direction == outdated {
+		s.leave()
+	}
+	s.answer(421, exchange.Misdirected, "this connection is not for this host: use another one\n")
+	s.write()
+	return s.finish()
+}
+
+// leave ends the connection after this answer, so that the client makes another one: an HTTP/2 connection serves the streams that it has.
+func (s *session) leave() {
+	s.close = true
+	s.c.wire.leave()
+}
