@@ -1,8 +1,10 @@
 package proxy
 
 import (
+	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -25,7 +27,8 @@ type conn struct {
 	served int
 	// announced says that it begins with a header of the PROXY protocol, and admitted that it is counted by its address.
 	announced, admitted bool
-	protocol            string // that ALPN chose
+	protocol            string      // that ALPN chose
+	asleep              atomic.Bool // has no goroutine
 
 	h2 atomic.Pointer[streams] // set where HTTP/2 is spoken
 }
@@ -65,40 +68,86 @@ func addrPort(a net.Addr) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// serve reads and answers requests until the connection ends.
-func (c *conn) serve() {
-	wait, limit := firstByte, c.e.timeouts.FirstByte
+// serve reads and answers requests, beginning with the wait for one, until the connection ends or sleeps, and reports whether it sleeps: then
+// it belongs to nobody until it wakes.
+func (c *conn) serve(wait phase) (sleeps bool) {
 	for {
-		c.enter(wait, limit)
-		err := c.h1.Await()
-		if c.enter(reading, c.e.timeouts.Header) != unmarked || err != nil {
-			return
+		if o := c.nextRequest(wait); o != came {
+			return o == slept
 		}
 		if wait == firstByte && c.e.opts.H2C && c.tcp == c.nc {
 			switch is, err := c.h1.Starts(preface); {
 			case err != nil:
-				return
+				return false
 			case is:
 				c.serveStreams()
-				return
+				return false
 			}
 		}
 		if !c.exchange() {
-			return
+			return false
 		}
 		c.h1.Next()
-		wait, limit = idle, c.idleLimit()
+		wait = idle
 	}
+}
+
+// outcome is what became of the wait for a request.
+type outcome uint8
+
+const (
+	came  outcome = iota // the first bytes of one are there
+	ended                // none will
+	slept                // the wait goes on without the goroutine
+)
+
+func (c *conn) nextRequest(wait phase) outcome {
+	if c.enter(wait, c.limitOf(wait)) != unmarked {
+		return ended
+	}
+	err := c.h1.Await()
+	switch m := c.enter(reading, c.e.timeouts.Header); {
+	case m == expired && wait == idle:
+		c.e.sweeper.settle()
+		c.resumeRead()
+		switch {
+		case c.h1.Buffered() > 0: // at the last moment
+			return came
+		case err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
+			return ended
+		case c.sleep():
+			return slept
+		}
+		return c.nextRequest(parked)
+	case m != unmarked || err != nil:
+		return ended
+	}
+	return came
 }
 
 // preface is how HTTP/2 begins, up to where no request of HTTP/1.1 can follow it.
 const preface = "PRI * HTTP/2.0\r\n"
 
-func (c *conn) idleLimit() time.Duration {
+// limitOf is how long the connection may wait in p.
+func (c *conn) limitOf(p phase) time.Duration {
+	t := &c.e.timeouts
+	limit := t.Idle
 	if c.e.gate.full() {
-		return idleFull
+		limit = idleFull
 	}
-	return c.e.timeouts.Idle
+	switch {
+	case p == firstByte:
+		return t.FirstByte
+	case t.Park == 0:
+		return limit
+	case p == idle && limit == 0:
+		return t.Park
+	case p == idle:
+		return min(t.Park, limit)
+	case limit == 0:
+		return 0
+	}
+	return max(limit-t.Park, tick)
 }
 
 // idleFull replaces Timeouts.Idle when connections are running out.
@@ -135,14 +184,14 @@ func (c *conn) closeIfIdle() bool {
 	}
 	w := c.main.word.Load()
 	switch p := phaseOf(w); {
-	case markOf(w) != unmarked, p != idle && p != firstByte:
+	case markOf(w) != unmarked, !p.resting() && p != firstByte:
 		return false
 	case p == firstByte && c.e.sweeper.now.Load()-c.since.Load() < newGrace.Milliseconds():
 		return false
 	case c.readable():
 		return false
 	}
-	c.main.interrupt(w, expired, &c.call)
+	c.main.interrupt(w, dismissed, &c.call)
 	return true
 }
 
@@ -164,16 +213,28 @@ func (c *conn) abort() {
 	c.call.abort()
 }
 
-func (c *conn) interruptRead()  { _ = c.nc.SetReadDeadline(past) }
+func (c *conn) interruptRead() {
+	_ = c.nc.SetReadDeadline(past)
+	c.Wake()
+}
 func (c *conn) interruptWrite() { _ = c.nc.SetWriteDeadline(past) }
 func (c *conn) resumeRead()     { _ = c.nc.SetReadDeadline(time.Time{}) }
-func (c *conn) cut()            { _ = c.tcp.Close() }
+func (c *conn) cut() {
+	_ = c.tcp.Close()
+	c.Wake()
+}
 
-// end closes the connection after its goroutine has finished.
+// end closes the connection after its goroutine has finished, and takes it off all books.
 func (c *conn) end() {
 	c.h1.Close()
 	c.e.sweeper.remove(c)
 	_ = c.nc.Close()
+	c.e.tally.open.Add(-1)
+	if c.admitted {
+		c.e.gate.release(c.client.Peer.Addr())
+	}
+	c.e.gate.leave()
+	c.e.serving.Done()
 }
 
 // reset closes the connection so that the client sees that what it got is not whole, however the body was framed.

@@ -8,6 +8,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"runtime"
 	"sync"
@@ -18,6 +19,7 @@ import (
 	"podlane.dev/podlane/proxy/http1"
 	"podlane.dev/podlane/proxy/http2"
 	"podlane.dev/podlane/proxy/observe"
+	"podlane.dev/podlane/proxy/socket"
 	"podlane.dev/podlane/proxy/upstream"
 	"podlane.dev/podlane/router"
 )
@@ -29,8 +31,11 @@ type Timeouts struct {
 	FirstByte, Header time.Duration
 	// Body (60 s) without a byte of a request body.
 	Body time.Duration
-	// Idle (75 s) between requests. It shrinks to IdleFull above 80% of MaxConnections.
+	// Idle (75 s) between requests. It shrinks to 5 s above 80% of MaxConnections.
 	Idle time.Duration
+	// Park (1 s) without a request, after which an idle connection waits without a goroutine of its own. Nothing of it is seen from outside but
+	// memory.
+	Park time.Duration
 	// UpstreamHeader (60 s) from the end of the request to the head of the Pod's answer, and UpstreamBody (60 s) without a
 	// byte of its body.
 	UpstreamHeader, UpstreamBody time.Duration
@@ -49,7 +54,7 @@ func (t Timeouts) withDefaults() Timeouts {
 		v   *time.Duration
 		def time.Duration
 	}{
-		{&t.FirstByte, 10 * time.Second}, {&t.Header, 10 * time.Second}, {&t.Body, time.Minute}, {&t.Idle, 75 * time.Second},
+		{&t.FirstByte, 10 * time.Second}, {&t.Header, 10 * time.Second}, {&t.Body, time.Minute}, {&t.Idle, 75 * time.Second}, {&t.Park, time.Second},
 		{&t.UpstreamHeader, time.Minute}, {&t.UpstreamBody, time.Minute}, {&t.Stall, time.Minute}, {&t.Tunnel, time.Hour},
 		{&t.ProxyHeader, 5 * time.Second}, {&t.Hello, 5 * time.Second},
 		{&t.Linger, 30 * time.Second}, {&t.LingerSilence, 5 * time.Second},
@@ -113,6 +118,8 @@ type Engine struct {
 	registry *upstream.Registry
 	clock    http1.Clock
 	sweeper  *sweeper
+	watcher  *socket.Watcher // nil where connections do not sleep
+	slept    atomic.Int64    // connections that fell asleep since the collector was run for them
 	live     atomic.Pointer[live]
 	gate     *gate
 	memory   memory
@@ -167,7 +174,12 @@ func New(o Options) *Engine {
 	e.memory.used = o.Memory
 	e.fallback = &chain{metrics: e.routeMetrics(router.RouteID{}, router.Service{})}
 	e.live.Store(&live{table: router.NewTable(nil, nil)})
-	go e.sweeper.run(func() { gate.wake(); e.measureMemory() })
+	if w, err := socket.NewWatcher(); err == nil {
+		e.watcher = w
+		go w.Run()
+	}
+	var c collector
+	go e.sweeper.run(func() { gate.wake(); e.measureMemory(); c.look(e) })
 	return e
 }
 
@@ -230,6 +242,9 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 		e.serving.Wait()
 		close(e.sweeper.stop)
 		<-e.sweeper.done
+		if e.watcher != nil {
+			err = errors.Join(err, e.watcher.Close())
+		}
 		e.registry.Close()
 	})
 	return err

@@ -2,12 +2,17 @@ package proxy_test
 
 import (
 	"bufio"
+	"context"
+	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"podlane.dev/podlane/proxy"
+	"podlane.dev/podlane/router"
 )
 
 // leavingPod answers the first request of each connection and takes the second as SIGTERM: it refuses connections from then on and
@@ -73,5 +78,37 @@ func TestOnlyPodLeaves(t *testing.T) {
 	}
 	if res, body := r.do(http.MethodGet, "http://a.test/", nil); res.StatusCode != http.StatusBadGateway {
 		t.Errorf("%d %q, want 502", res.StatusCode, body)
+	}
+}
+
+// An endpoint that is unready for a moment, while a request connects to it, has not failed: the request goes to it, and it is not taken for bad.
+func TestEndpointThatLeavesAndComesBackDuringConnect(t *testing.T) {
+	pod := backend(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") })
+	var r *rig
+	var dials atomic.Int64
+	o := proxy.Options{}
+	o.Upstream.Dial = func(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
+		if dials.Add(1) == 1 {
+			r.publish("a.test", []router.Address{{AddrPort: addr, UID: "u0"}})
+			<-ctx.Done()
+			r.route("a.test", pod)
+			return nil, ctx.Err()
+		}
+		return new(net.Dialer).DialContext(ctx, "tcp", addr.String())
+	}
+	r = newRig(t, o)
+	r.route("a.test", pod)
+	if res, body := r.do("POST", "http://a.test/", strings.NewReader("x")); res.StatusCode != 200 || body != "ok" {
+		t.Errorf("got %d %q", res.StatusCode, body)
+	}
+	if n := dials.Load(); n != 2 {
+		t.Errorf("%d connects, want 2", n)
+	}
+	for _, p := range r.engine.Endpoints() {
+		for _, e := range p.Endpoints {
+			if e.Fails != 0 {
+				t.Errorf("%+v: counted as failed", e)
+			}
+		}
 	}
 }

@@ -111,7 +111,7 @@ func (e *Engine) start(nc net.Conn, l *Listener) {
 	}
 	e.sweeper.add(c)
 	e.serving.Add(1)
-	go e.serveConn(c, l)
+	go c.begin(l)
 }
 
 // survivable reports whether accepting may go on after err, and makes room for it. Running out of file descriptors closes the
@@ -173,37 +173,42 @@ func (e *Engine) shedIdle(n int) {
 	}
 }
 
-// serveConn serves one connection to its end.
-func (e *Engine) serveConn(c *conn, l *Listener) {
-	defer e.serving.Done()
-	defer e.gate.leave()
-	defer func() {
-		if c.admitted {
-			e.gate.release(c.client.Peer.Addr())
-		}
-	}()
-	e.tally.accepted.Inc()
-	e.tally.open.Add(1)
-	defer e.tally.open.Add(-1)
-	defer c.end()
-	// This comes before c.end, which gives away buffers that an upload may still use.
-	defer func() {
-		if v := recover(); v != nil {
-			e.panicked(v)
-			c.session.wreck()
-		}
-	}()
+// begin serves a new connection.
+func (c *conn) begin(l *Listener) {
+	c.e.tally.accepted.Inc()
+	c.e.tally.open.Add(1)
+	c.live(func() bool { return c.open(l) && c.serve(firstByte) })
+}
+
+// open does what comes before the first request, and reports whether there may be one.
+func (c *conn) open(l *Listener) bool {
 	if c.announced && !c.readHeader() {
-		return
+		return false
 	}
 	if l.Handshake != nil && !c.secure(l) {
-		return
+		return false
 	}
 	if c.protocol == "h2" {
 		c.serveStreams()
-		return
+		return false
 	}
-	c.serve()
+	return true
+}
+
+// live runs serve on the connection's goroutine, and ends the connection unless that put it to sleep.
+func (c *conn) live(serve func() (sleeps bool)) {
+	sleeps := false
+	defer func() {
+		// This comes before c.end, which gives away buffers that an upload may still use.
+		if v := recover(); v != nil {
+			c.e.panicked(v)
+			c.session.wreck()
+		}
+		if !sleeps {
+			c.end()
+		}
+	}()
+	sleeps = serve()
 }
 
 func (e *Engine) panicked(v any) {

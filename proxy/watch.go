@@ -21,6 +21,7 @@ const (
 	working       phase = iota // nothing: no deadline
 	firstByte                  // of the first request on a new connection
 	idle                       // the next request
+	parked                     // the next request, without a goroutine of its own where it can be
 	reading                    // the rest of a request's head, or its body
 	awaiting                   // the Pod's answer: the client may go away meanwhile
 	uploading                  // the same, while the request's body goes to the Pod
@@ -30,13 +31,17 @@ const (
 	tunneling                  // either side of an upgraded connection
 )
 
+// resting reports whether it is the wait between two requests.
+func (p phase) resting() bool { return p == idle || p == parked }
+
 // mark is what the sweeper found.
 type mark uint8
 
 const (
-	unmarked mark = iota
-	expired
-	gone
+	unmarked  mark = iota
+	expired        // the time is over
+	gone           // the client has gone away
+	dismissed      // a connection that carries nothing must end
 )
 
 // tick is how often the sweeper looks. Deadlines are this coarse, and a client that goes away is noticed within two ticks.
@@ -143,6 +148,12 @@ func (s *sweeper) each(f func(*conn)) {
 	}
 }
 
+// settle returns when no interrupt is under way that began before.
+func (s *sweeper) settle() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+}
+
 // run sweeps every tick, and calls also each time, until stop is closed.
 func (s *sweeper) run(also func()) {
 	defer close(s.done)
@@ -171,7 +182,7 @@ func (s *sweeper) sweep() {
 		}
 		c.expire(now)
 		w := c.main.word.Load()
-		if phaseOf(w) == idle {
+		if phaseOf(w).resting() {
 			resting++
 		}
 		if p := phaseOf(w); (p == awaiting || p == uploading) && markOf(w) == unmarked && c.fd >= 0 && now-c.since.Load() >= goneAfter.Milliseconds() {
@@ -219,7 +230,7 @@ func (w *watch) interrupt(word uint64, m mark, c *call) {
 		return
 	}
 	switch p {
-	case firstByte, idle, reading:
+	case firstByte, idle, parked, reading:
 		c.wire.interruptRead()
 	case writingClient:
 		c.wire.interruptWrite()
