@@ -1,6 +1,8 @@
 module podlane.dev/podlane
 
-go 1.26.0
+go 1.26.6
+
+toolchain go1.26.8
 
 require (
 	github.com/fsnotify/fsnotify v1.10.1
