@@ -19,12 +19,13 @@ import (
 // streams.
 type conn struct {
 	call
-	nc     net.Conn // the socket, or the TLS connection over it
-	tcp    net.Conn // the socket
-	h1     *http1.Server
-	client exchange.Client
-	index  int // in the sweeper's set
-	served int
+	nc             net.Conn // the socket, or the TLS connection over it
+	tcp            net.Conn // the socket
+	h1             *http1.Server
+	client         exchange.Client
+	index          int   // in the sweeper's set
+	before, behind *conn // among those that sleep
+	served         int
 	// announced says that it begins with a header of the PROXY protocol, and admitted that it is counted by its address.
 	announced, admitted bool
 	protocol            string      // that ALPN chose

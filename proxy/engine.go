@@ -163,7 +163,7 @@ func New(o Options) *Engine {
 		limits:    o.Limits,
 		timeouts:  o.Timeouts.withDefaults(),
 		registry:  upstream.NewRegistry(o.Upstream),
-		sweeper:   newSweeper(),
+		sweeper:   newSweeper(gate.full),
 		gate:      gate,
 		listeners: map[*Listener]struct{}{},
 		tally:     newTally(o.Metrics),

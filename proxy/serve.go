@@ -29,13 +29,13 @@ type Listener struct {
 	Credentials func(*tls.Conn) exchange.Credentials
 }
 
-// Serve accepts connections until the listener is closed, by Shutdown or otherwise, and then returns nil. Several listeners may be
-// served at once.
+// Serve accepts connections until the listener is closed, by Shutdown or otherwise, and then returns nil: at once where Shutdown came first.
+// Several listeners may be served at once.
 func (e *Engine) Serve(l *Listener) error {
 	e.mu.Lock()
 	if e.draining.Load() {
 		e.mu.Unlock()
-		return errors.Join(errors.New("the engine is shut down"), l.Close())
+		return l.Close()
 	}
 	e.listeners[l] = struct{}{}
 	e.mu.Unlock()

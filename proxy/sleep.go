@@ -24,11 +24,16 @@ func (c *conn) sleep() bool {
 	if c.enter(parked, c.limitOf(parked)) != unmarked {
 		return false
 	}
+	c.e.sweeper.park(c)
 	c.asleep.Store(true)
 	// From here on whoever makes asleep false has the connection: those who mark its word or close it do so before they wake it, the watcher
 	// when something has come.
 	if markOf(c.main.word.Load()) != unmarked || c.aborted.Load() || c.e.watcher.Watch(raw, c) != nil {
-		return !c.asleep.CompareAndSwap(true, false)
+		if !c.asleep.CompareAndSwap(true, false) {
+			return true
+		}
+		c.e.sweeper.unpark(c)
+		return false
 	}
 	c.e.slept.Add(1)
 	return true
@@ -41,7 +46,7 @@ func (c *conn) Asleep() bool { return c.asleep.Load() }
 func (c *conn) Wake() {
 	if c.asleep.CompareAndSwap(true, false) {
 		c.e.watcher.Forget(c.fd, c)
-		go c.live(func() bool { return c.serve(parked) })
+		go c.live(func() bool { c.e.sweeper.unpark(c); return c.serve(parked) })
 	}
 }
 

@@ -96,10 +96,12 @@ type sweeper struct {
 	now   atomic.Int64 // ms since the engine began, updated every tick
 	idle  atomic.Int64 // connections that waited for a request at the last look
 	began time.Time
-	mu    sync.Mutex
-	conns []*conn
 	stop  chan struct{}
 	done  chan struct{}
+
+	mu     sync.Mutex
+	conns  []*conn // that have a goroutine
+	asleep parking // that have none
 
 	polled []unix.PollFd
 	asked  []suspect
@@ -111,8 +113,9 @@ type suspect struct {
 	word uint64
 }
 
-func newSweeper() *sweeper {
-	return &sweeper{began: time.Now(), stop: make(chan struct{}), done: make(chan struct{})}
+// newSweeper returns a sweeper that nobody runs yet; full reports whether connections run out.
+func newSweeper(full func() bool) *sweeper {
+	return &sweeper{began: time.Now(), stop: make(chan struct{}), done: make(chan struct{}), asleep: parking{shorter: full}}
 }
 
 func (s *sweeper) add(c *conn) {
@@ -124,19 +127,40 @@ func (s *sweeper) add(c *conn) {
 
 func (s *sweeper) remove(c *conn) {
 	s.mu.Lock()
+	s.take(c)
+	s.mu.Unlock()
+}
+
+// park moves a connection that has a goroutine to those that have none, unpark moves it back.
+func (s *sweeper) park(c *conn) {
+	s.mu.Lock()
+	s.take(c)
+	s.asleep.add(c)
+	s.mu.Unlock()
+}
+
+func (s *sweeper) unpark(c *conn) {
+	s.mu.Lock()
+	s.asleep.remove(c)
+	c.index = len(s.conns)
+	s.conns = append(s.conns, c)
+	s.mu.Unlock()
+}
+
+// take takes c out of conns.
+func (s *sweeper) take(c *conn) {
 	last := s.conns[len(s.conns)-1]
 	s.conns[c.index] = last
 	last.index = c.index
 	s.conns[len(s.conns)-1] = nil
 	s.conns = s.conns[:len(s.conns)-1]
-	s.mu.Unlock()
 }
 
 // len is the number of open client connections.
 func (s *sweeper) len() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.conns)
+	return len(s.conns) + s.asleep.len
 }
 
 // each calls f for every connection, under the set's lock.
@@ -144,6 +168,9 @@ func (s *sweeper) each(f func(*conn)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, c := range s.conns {
+		f(c)
+	}
+	for c := s.asleep.first; c != nil; c = c.behind {
 		f(c)
 	}
 }
@@ -174,23 +201,7 @@ func (s *sweeper) run(also func()) {
 func (s *sweeper) sweep() {
 	now := s.now.Load()
 	s.polled, s.asked = s.polled[:0], s.asked[:0]
-	resting := int64(0)
-	s.each(func(c *conn) {
-		if h2 := c.h2.Load(); h2 != nil {
-			h2.sweep(now)
-			return
-		}
-		c.expire(now)
-		w := c.main.word.Load()
-		if phaseOf(w).resting() {
-			resting++
-		}
-		if p := phaseOf(w); (p == awaiting || p == uploading) && markOf(w) == unmarked && c.fd >= 0 && now-c.since.Load() >= goneAfter.Milliseconds() {
-			s.polled = append(s.polled, unix.PollFd{Fd: int32(c.fd), Events: c.goneEvents(p)})
-			s.asked = append(s.asked, suspect{&c.call, w})
-		}
-	})
-	s.idle.Store(resting)
+	s.idle.Store(s.sweepConns(now))
 	if len(s.polled) == 0 {
 		return
 	}
@@ -204,6 +215,31 @@ func (s *sweeper) sweep() {
 			s.asked[i].c.main.interrupt(s.asked[i].word, gone, s.asked[i].c)
 		}
 	}
+}
+
+// sweepConns interrupts the waits that have lasted too long, notes whose clients may have gone, and returns the number of connections that rest.
+func (s *sweeper) sweepConns(now int64) (resting int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asleep.sweep(now)
+	resting = int64(s.asleep.len)
+	for _, c := range s.conns {
+		if h2 := c.h2.Load(); h2 != nil {
+			h2.sweep(now)
+			continue
+		}
+		c.expire(now)
+		w := c.main.word.Load()
+		p := phaseOf(w)
+		if p.resting() {
+			resting++
+		}
+		if (p == awaiting || p == uploading) && markOf(w) == unmarked && c.fd >= 0 && now-c.since.Load() >= goneAfter.Milliseconds() {
+			s.polled = append(s.polled, unix.PollFd{Fd: int32(c.fd), Events: c.goneEvents(p)})
+			s.asked = append(s.asked, suspect{&c.call, w})
+		}
+	}
+	return resting
 }
 
 // goneEvents are the events by which c's client is gone, beside a reset, which poll always tells. The end of its sending side is one, unless
