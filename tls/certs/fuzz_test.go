@@ -19,7 +19,7 @@ func matches(host, name string) bool {
 		}, strings.TrimSuffix(s, "."))
 	}
 	host, name = lower(host), lower(name)
-	if host == "" || name == "" || len(host) > 253 || len(name) > 253 {
+	if host == "" || name == "" || len(host) > 253 || len(name) > 253 || strings.HasSuffix(host, ".") || strings.HasSuffix(name, ".") {
 		return false
 	}
 	parent, wildcard := strings.CutPrefix(host, "*.")
@@ -36,7 +36,7 @@ func matches(host, name string) bool {
 func FuzzServerName(f *testing.F) {
 	for _, pair := range [][2]string{
 		{"a.test", "A.TEST."}, {"*.a.test", "x.a.test"}, {"*.a.test", "x.y.a.test"}, {"*.", "x."}, {"*", "x"}, {"*.*.a", "x.*.a"},
-		{"", ""}, {".", "."}, {"a..b", "a..b."}, {"*.a.", "b.a."}, {strings.Repeat("a", 253), strings.Repeat("A", 253) + "."},
+		{"", ""}, {".", "."}, {"..", "."}, {"a..", "a.."}, {"*..", "a.."}, {"a..b", "a..b."}, {"*.a.", "b.a."}, {strings.Repeat("a", 253), strings.Repeat("A", 253) + "."},
 	} {
 		f.Add(pair[0], pair[1])
 	}

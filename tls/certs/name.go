@@ -9,10 +9,10 @@ import (
 const maxName = 253
 
 // appendCanonical appends name in lower case (ASCII only, as DNS compares) and without a final dot. ok is false for names
-// that cannot be published: empty or too long.
+// that cannot be published: empty, too long, or with more than one final dot.
 func appendCanonical(dst []byte, name string) (canonical []byte, ok bool) {
 	name = strings.TrimSuffix(name, ".")
-	if name == "" || len(name) > maxName {
+	if name == "" || len(name) > maxName || name[len(name)-1] == '.' {
 		return dst, false
 	}
 	for i := range len(name) {
