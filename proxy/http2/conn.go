@@ -158,6 +158,11 @@ func (c *Conn) open(b *block) error {
 		}
 		return c.refuseFault(b.id, http2.ErrCodeRefusedStream)
 	}
+	if c.lapsed == errIdle {
+		// It had been read when the sweeper found the connection idle: taken now, it has to be answered.
+		c.lapsed = nil
+		_ = c.nc.SetReadDeadline(never)
+	}
 	var s *Stream
 	if n := len(c.free); n > 0 {
 		s = c.free[n-1]
