@@ -1,6 +1,9 @@
 package config
 
-import "podlane.dev/podlane/proxy/filters"
+import (
+	"podlane.dev/podlane/proxy/filters"
+	"podlane.dev/podlane/tls/server"
+)
 
 // Policies returns every annotation family in the order in which their filters run. It is the one place that lists them.
 func Policies() []filters.Policy {
@@ -9,5 +12,12 @@ func Policies() []filters.Policy {
 		filters.ClientCertificate(),
 		filters.HSTS(),
 		filters.SSLPassthrough(),
+		filters.BackendProtocol(),
+		filters.ProxySSL(filters.TLSWords{Versions: server.ParseVersions, Ciphers: parseCiphers}),
 	}
+}
+
+func parseCiphers(text string) (suites []uint16, unknown []string, err error) {
+	l, err := server.ParseCipherSuites(text)
+	return l.Values, l.Unknown, err
 }

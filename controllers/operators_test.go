@@ -22,14 +22,15 @@ func TestTicketKeysAreWanted(t *testing.T) {
 func TestAnnotationsRefer(t *testing.T) {
 	f := newFixture(t, newTable)
 	f.mirror.options.Ingress.AnnotationPrefixes = []string{"podlane.dev"}
-	for name, secret := range map[string]string{"own": "ns/ca", "foreign": "other/b"} {
+	for name, annotation := range map[string][2]string{"own": {"auth-tls-secret", "ns/ca"}, "foreign": {"auth-tls-secret", "other/b"}, "pods": {"proxy-ssl-secret", "pods"}} {
 		i := newIngress(name, "")
-		i.Annotations = map[string]string{"podlane.dev/auth-tls-secret": secret}
+		i.Annotations = map[string]string{"podlane.dev/" + annotation[0]: annotation[1]}
 		f.mirror.ingressChanged(nil, i)
 	}
 	f.arrives(t, tlsSecret("ca", "1", "C1"))
 	f.arrives(t, tlsSecret("b", "1", "B1"))
-	wantSecrets(t, f.collected(t, time.Second), "ca=C1")
+	f.arrives(t, tlsSecret("pods", "1", "P1"))
+	wantSecrets(t, f.collected(t, time.Second), "ca=C1", "pods=P1")
 }
 
 // TestOperatorsSecretsOutsideTheNamespaces: an operator's Secret is watched by its name alone, as far as that goes.

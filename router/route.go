@@ -80,6 +80,8 @@ const (
 	ExternalNameDenied Unavailable = "ExternalNameDenied"
 	ResourceBackend    Unavailable = "ResourceBackend"
 	InvalidBackend     Unavailable = "InvalidBackend"
+	// PodTLSUnusable: the Pods are spoken to over TLS, and what that needs, such as a Secret, cannot be used.
+	PodTLSUnusable Unavailable = "PodTLSUnusable"
 )
 
 // Backend is a weighted Service port behind a Route.
@@ -95,6 +97,9 @@ type Backend struct {
 	ExternalPort uint16
 	// Affinity is the timeout of the Service's sessionAffinity: ClientIP; 0 means none.
 	Affinity time.Duration
+	// Scheme is what the Pods speak, and TLS how, where that is over TLS; else nil.
+	Scheme PodScheme
+	TLS    *PodTLS
 }
 
 // Route is what one path of one rule of one Ingress compiled to. It is immutable, and shared by every Table

@@ -104,6 +104,13 @@ func (b *Backend) String() string {
 	if b.Affinity != 0 {
 		s += " (client affinity " + b.Affinity.String() + ")"
 	}
+	if b.Scheme != PodDefault {
+		s += " (" + b.Scheme.String()
+		if b.TLS != nil {
+			s += ": " + b.TLS.String()
+		}
+		s += ")"
+	}
 	if b.Unavailable != Available {
 		s += " (" + string(b.Unavailable) + ")"
 	}

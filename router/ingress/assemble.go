@@ -204,6 +204,12 @@ func (b *Builder) operatorDefault(old *router.Route) *router.Route {
 		backend.Unavailable = router.PortNotFound
 		problem = &unusable{reason: PortMissing, text: "the Service has no TCP port"}
 	}
+	if backend.Scheme == router.PodPlain {
+		backend.Scheme = router.PodDefault
+	}
+	if backend.Scheme.Encrypted() {
+		backend.TLS = router.NewPodTLS(router.PodTLSOptions{}, nil, nil)
+	}
 	var problems []Problem
 	if problem != nil {
 		problems = []Problem{{

@@ -188,7 +188,7 @@ func (b *Builder) updateEnvironment(s Snapshot) bool {
 	options.AnnotationPrefixes = slices.Clone(options.AnnotationPrefixes)
 	b.environment = &sources{
 		options: options, ownership: NewOwnership(s.Classes, options), policies: newPolicyReader(b.families, options.AnnotationPrefixes),
-		service: b.services.find, keyPair: b.keyPair, authority: b.authority, defaultPair: defaultPair,
+		service: b.services.find, secret: b.secrets.find, keyPair: b.keyPair, authority: b.authority, defaultPair: defaultPair,
 	}
 	if name, ok := splitName(oldDefault); ok {
 		b.forget(name)

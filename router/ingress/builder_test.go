@@ -145,6 +145,8 @@ func genIngress(t dice, name types.NamespacedName) *networkingv1.Ingress {
 	i.Annotations = pick(t, nil, nil, map[string]string{"podlane.dev/limit-rps": "5"}, map[string]string{"podlane.dev/guard-by": "cat"},
 		map[string]string{"podlane.dev/limit-rps": "x", "podlane.dev/unknown": ""},
 		map[string]string{"podlane.dev/auth-tls-secret": pick(t, "x", "y", "a/x", "b/z"), "podlane.dev/auth-tls-match-cn": pick(t, "", "CN=a")},
+		map[string]string{"podlane.dev/backend-protocol": pick(t, "HTTPS", "GRPC", "HTTP", "bad"), "podlane.dev/proxy-ssl-secret": pick(t, "x", "y", "b/z")},
+		map[string]string{"podlane.dev/proxy-ssl-secret": pick(t, "x", "y", "z"), "podlane.dev/proxy-ssl-verify": pick(t, "on", "off")},
 		map[string]string{"podlane.dev/ssl-passthrough": pick(t, "true", "true", "false", "maybe")},
 		map[string]string{"podlane.dev/auth-tls-secret": "x", "podlane.dev/auth-tls-verify-client": pick(t, "off", "on", "bad", "optional")})
 	if t.below(3) == 0 {

@@ -132,10 +132,7 @@ func SecretRefs(s Snapshot) []types.NamespacedName {
 		}
 	}
 	for _, i := range Owned(s) {
-		if name, ok := authoritySecret(i, s.Options.AnnotationPrefixes); ok {
-			refs[name] = struct{}{}
-		}
-		for _, name := range tlsSecrets(i) {
+		for _, name := range append(tlsSecrets(i), annotationSecrets(i, s.Options.AnnotationPrefixes)...) {
 			refs[name] = struct{}{}
 		}
 	}

@@ -91,6 +91,7 @@ type sources struct {
 	ownership   *Ownership
 	policies    *policyReader
 	service     func(types.NamespacedName) *corev1.Service
+	secret      func(types.NamespacedName) *corev1.Secret
 	keyPair     func(types.NamespacedName) (keyPair, bool)
 	authority   func(types.NamespacedName) (authority, bool)
 	defaultPair keyPair
@@ -101,6 +102,8 @@ type compiler struct {
 	*sources
 	ingress *networkingv1.Ingress
 	out     *compiled
+	scheme  router.PodScheme // of the annotation
+	podTLS  *podTLS          // nil before it was asked for
 }
 
 // compile returns what i says; old is what it said before, or nil.
@@ -119,6 +122,7 @@ func (s *sources) compile(i *networkingv1.Ingress, old *compiled) *compiled {
 	}
 	c.clientAuth(old.auth)
 	c.passthrough()
+	c.pods()
 	if b := i.Spec.DefaultBackend; b != nil {
 		backend := c.backend(b, func() string { return "spec.defaultBackend" })
 		c.out.defaultBackend = &backend
@@ -240,6 +244,8 @@ func (c *compiler) backend(b *networkingv1.IngressBackend, field func() string) 
 		f := strings.TrimSuffix(field()+"."+problem.field, ".")
 		c.report(f, Problem{Reason: problem.reason, Effect: RouteDenied, Message: problem.text + "; until then requests get 503"})
 	}
+	c.speak(&backend)
+	c.tellProtocol(b, field)
 	return backend
 }
 

@@ -178,6 +178,9 @@ type routeState struct {
 
 // newRoute returns the Route of a backend, which is state.old if that is equal.
 func newRoute(c *compiled, backend router.Backend, state routeState) *router.Route {
+	if r := state.old; r != nil && len(r.Backends) == 1 && r.Backends[0].TLS.Same(backend.TLS) {
+		backend.TLS = r.Backends[0].TLS
+	}
 	if r := state.old; r != nil && r.ID == state.id && r.UID == c.object.UID && r.HasCertificate == state.hasCertificate &&
 		r.IsDefault == state.isDefault && r.Denied == state.denied && r.TLS == state.tls && r.Passthrough == state.through && samePolicies(r, c) && len(r.Backends) == 1 && r.Backends[0] == backend {
 		return r

@@ -37,6 +37,9 @@ const (
 	// ExternalNameRefused: the Service is of type ExternalName, which the operator does not allow, or names this machine.
 	ExternalNameRefused Reason = "ExternalNameRefused"
 
+	// UnknownAppProtocol: the appProtocol of the Service's port is none that Podlane knows.
+	UnknownAppProtocol Reason = "UnknownAppProtocol"
+
 	// SecretMissing: there is no Secret of that name in the Ingress's namespace.
 	SecretMissing Reason = "SecretMissing"
 	// SecretInvalid: the Secret does not hold what it is named for, such as a certificate and its key in tls.crt and tls.key.
@@ -85,7 +88,7 @@ func Reasons() []Reason {
 	return []Reason{
 		ClassNotFound, ClassConflict, TooLarge,
 		InvalidHost, InvalidPath, InvalidPathType, PathNormalized, PathNotPattern, PathConflict, DefaultBackendConflict,
-		NoBackend, BackendInvalid, BackendResource, ServiceMissing, PortMissing, ExternalNameRefused,
+		NoBackend, BackendInvalid, BackendResource, ServiceMissing, PortMissing, ExternalNameRefused, UnknownAppProtocol,
 		SecretMissing, SecretInvalid, SecretForbidden, CertificateConflict, CertificateMismatch, ClientAuthConflict, PassthroughRefused, NoCertificate,
 		UnsupportedAnnotation, InvalidAnnotation, OverriddenAnnotation, PolicyFailed, InvalidOption,
 		ManifestInvalid, NotManifest, NoService, UnknownField, OldVersion, DuplicateObject,

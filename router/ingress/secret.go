@@ -53,15 +53,23 @@ func tlsSecrets(i *networkingv1.Ingress) []types.NamespacedName {
 	return names
 }
 
-// authoritySecret returns the Secret with the authorities for the clients of i, as far as it is in i's own namespace. prefixes are without the slash,
-// a later one wins.
-func authoritySecret(i *networkingv1.Ingress, prefixes []string) (types.NamespacedName, bool) {
-	for _, prefix := range slices.Backward(prefixes) {
-		if written, ok := i.Annotations[prefix+"/auth-tls-secret"]; ok {
-			return ownSecret(i.Namespace, strings.TrimSpace(written))
+// annotationSecrets returns the Secrets that annotations of i name, as far as they are in i's own namespace. prefixes are without the slash, a later
+// one wins.
+func annotationSecrets(i *networkingv1.Ingress, prefixes []string) []types.NamespacedName {
+	var names []types.NamespacedName
+	for _, key := range [...]string{"auth-tls-secret", "proxy-ssl-secret"} {
+		for _, prefix := range slices.Backward(prefixes) {
+			written, ok := i.Annotations[prefix+"/"+key]
+			if !ok {
+				continue
+			}
+			if name, ok := ownSecret(i.Namespace, strings.TrimSpace(written)); ok {
+				names = append(names, name)
+			}
+			break
 		}
 	}
-	return types.NamespacedName{}, false
+	return names
 }
 
 // ownSecret is secretName for annotations, in which ingress-nginx writes the namespace too: ok is false unless it is the Ingress's own.

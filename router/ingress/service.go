@@ -58,7 +58,7 @@ func resolveBackend(b *networkingv1.IngressBackend, namespace string, services f
 		return fail(unusable{"service.port", router.PortNotFound, PortMissing, missingPort(service, port)})
 	}
 	out.Service.Port = p.Name
-	out.Affinity = clientAffinity(service)
+	out.Affinity, out.Scheme = clientAffinity(service), schemeOf(p)
 	return out, nil
 }
 
@@ -86,7 +86,7 @@ func resolveExternal(out router.Backend, s *corev1.Service, port networkingv1.Se
 		if p == nil {
 			return fail("service.port", PortMissing, missingPort(s, port))
 		}
-		out.Service.Port = p.Name
+		out.Service.Port, out.Scheme = p.Name, schemeOf(p)
 		if number = p.Port; p.TargetPort.IntVal > 0 {
 			number = p.TargetPort.IntVal
 		}

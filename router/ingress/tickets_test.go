@@ -93,10 +93,13 @@ metadata: {name: b, namespace: z, annotations: {nginx.ingress.kubernetes.io/auth
 ---
 kind: Ingress
 metadata: {name: c, namespace: z, annotations: {podlane.dev/auth-tls-secret: other/ca, example.com/auth-tls-secret: foreign}}
+---
+kind: Ingress
+metadata: {name: d, namespace: z, annotations: {podlane.dev/proxy-ssl-secret: pods, podlane.dev/auth-tls-secret: ca}}
 `))
 	s.Options = testOptions()
 	s.Options.TicketKeys = "system/tickets"
-	want := []types.NamespacedName{{Namespace: "system", Name: "tickets"}, {Namespace: "z", Name: "ca"}, {Namespace: "z", Name: "written"}}
+	want := []types.NamespacedName{{Namespace: "system", Name: "tickets"}, {Namespace: "z", Name: "ca"}, {Namespace: "z", Name: "pods"}, {Namespace: "z", Name: "written"}}
 	if got := ingress.SecretRefs(s); !slices.Equal(got, want) {
 		t.Errorf("SecretRefs = %v, want %v", got, want)
 	}

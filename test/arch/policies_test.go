@@ -20,7 +20,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files and ANNOTATIONS.md from what the code does now")
 
-// constructors are the exported functions of proxy/filters that make a Policy from nothing: one for each family.
+// constructors are the exported functions of proxy/filters that make a Policy: one for each family.
 func constructors(files []*file) map[string]bool {
 	names := map[string]bool{}
 	for _, f := range files {
@@ -30,7 +30,7 @@ func constructors(files []*file) map[string]bool {
 				continue
 			}
 			results := fn.Type.Results
-			if fn.Type.Params.NumFields() > 0 || results.NumFields() != 1 {
+			if results.NumFields() != 1 {
 				continue
 			}
 			if id, ok := results.List[0].Type.(*ast.Ident); ok && id.Name == "Policy" {
