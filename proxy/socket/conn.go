@@ -4,6 +4,7 @@ package socket
 
 import (
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"syscall"
@@ -14,6 +15,10 @@ import (
 // Conn is a TCP connection under a TLS one: its reads can be told not to wait. One goroutine reads, one writes.
 type Conn struct {
 	net.Conn
+	// End, where it is set, is what Read returns at the end of the connection in place of io.EOF. crypto/tls takes io.EOF between two records for
+	// the end of what was said, although its peer has not said so.
+	End error
+
 	raw syscall.RawConn
 
 	read, write func(fd uintptr) bool // made once
@@ -88,6 +93,9 @@ func (c *Conn) tryRead(fd uintptr) bool {
 		case 0:
 			if n == 0 {
 				c.in.err = io.EOF
+				if c.End != nil {
+					c.in.err = c.End
+				}
 			}
 		case unix.EINTR:
 			continue
@@ -142,10 +150,23 @@ func (c *Conn) tryWrite(fd uintptr) bool {
 type TLS struct {
 	*tls.Conn
 	under *Conn
+	one   [1]byte
 }
 
 // NewTLS returns tc, which must have been made over under; under may be nil.
-func NewTLS(tc *tls.Conn, under *Conn) *TLS { return &TLS{tc, under} }
+func NewTLS(tc *tls.Conn, under *Conn) *TLS { return &TLS{Conn: tc, under: under} }
+
+// Quiet reports whether the connection is open and has nothing to read, which costs one system call. A byte that has come is lost. It must not be called
+// while another goroutine reads.
+func (t *TLS) Quiet() bool {
+	if t.under == nil {
+		return true
+	}
+	t.under.noWait = true
+	_, err := t.Conn.Read(t.one[:])
+	t.under.noWait = false
+	return errors.Is(err, wouldBlock{})
+}
 
 // TryRead reads what has arrived, without waiting for more, and returns the number of bytes. An error is met again by the next Read. It must not
 // be called while another goroutine reads.

@@ -4,6 +4,8 @@ import (
 	"net"
 	"sync/atomic"
 	"syscall"
+
+	"podlane.dev/podlane/router"
 )
 
 // Protocol is what is spoken on a connection to a Pod.
@@ -15,17 +17,21 @@ const (
 	HTTP2
 )
 
-// Profile says in which way an Endpoint is spoken to. Idle connections are only reused for an equal Profile. It is
-// comparable; the zero value is HTTP/1.1 without TLS.
+// Profile says in which way an Endpoint is spoken to. Connections are only reused for a Profile that is the same. The zero value is HTTP/1.1
+// without TLS.
 type Profile struct {
 	Protocol Protocol
-	// TLS identifies the TLS settings, "" meaning none: different settings must have different identifiers.
-	TLS string
-	// ServerName is the SNI of TLS.
+	// TLS is nil in clear.
+	TLS *router.PodTLS
+	// ServerName is the Pod's name for TLS.
 	ServerName string
 	// ProxyHeader is the version of the PROXY protocol header that opens the connection, 0 meaning none. Such a
 	// connection belongs to one client and must be discarded after it.
 	ProxyHeader uint8
+}
+
+func (p *Profile) same(q *Profile) bool {
+	return p.Protocol == q.Protocol && p.ProxyHeader == q.ProxyHeader && p.TLS.Same(q.TLS) && p.ServerName == q.ServerName
 }
 
 type connState uint8
@@ -38,7 +44,7 @@ const (
 // Conn is a connection to an Endpoint. From Acquire or Dial on it belongs to the caller, who must call exactly one of Put
 // and Discard in the end; it is not safe for concurrent use, but for what net.Conn allows.
 type Conn struct {
-	// Conn is the transport. The caller may wrap it once after Dial (TLS), never later.
+	// Conn is the transport: the socket, or TLS over it.
 	net.Conn
 	// Codec is the engine's own state of this connection; it stays while the connection is pooled.
 	Codec any
@@ -49,6 +55,8 @@ type Conn struct {
 	profile  Profile
 	socket   net.Conn // what Dial returned
 	probe    *probe   // nil where the transport has no descriptor
+	secure   quieter  // nil where the transport is the socket itself
+	carrier  Carrier  // set where requests share the connection; immutable from then on
 	created  int64
 	idleAt   int64
 	requests int
@@ -60,8 +68,15 @@ type Conn struct {
 	prev, next *Conn
 }
 
-func newConn(e *Endpoint, p Profile, socket net.Conn) *Conn {
-	c := &Conn{Conn: socket, endpoint: e, profile: p, socket: socket, created: e.pool.registry.now()}
+// quieter is a transport that knows more than its socket.
+type quieter interface{ Quiet() bool }
+
+// newConn returns the Conn of a transport over socket.
+func newConn(e *Endpoint, p *Profile, socket, transport net.Conn) *Conn {
+	c := &Conn{Conn: transport, endpoint: e, profile: *p, socket: socket, created: e.pool.registry.now()}
+	if c.secure, _ = transport.(quieter); c.secure != nil {
+		return c
+	}
 	if s, ok := socket.(syscall.Conn); ok {
 		if raw, err := s.SyscallConn(); err == nil {
 			c.probe = newProbe(raw)
@@ -128,6 +143,9 @@ func (c *Conn) Close() error {
 	}
 	err := c.Conn.Close()
 	e := c.endpoint
+	if c.carrier != nil {
+		e.shared.forget(c)
+	}
 	drained := e.idle.forget(c)
 	e.pool.closed()
 	if drained {
@@ -136,9 +154,17 @@ func (c *Conn) Close() error {
 	return err
 }
 
+// Cut closes the socket under c: whoever uses c gets an error. Put or Discard must still follow. Any goroutine may call it.
+func (c *Conn) Cut() { _ = c.socket.Close() }
+
 // quiet reports whether an idle connection is fit for another request: open, and without a single byte to read, for any
 // byte would be taken for the answer to a request that is not yet sent (SECURITY.md A15).
-func (c *Conn) quiet() bool { return c.probe == nil || c.probe.quiet() }
+func (c *Conn) quiet() bool {
+	if c.secure != nil {
+		return c.secure.Quiet()
+	}
+	return c.probe == nil || c.probe.quiet()
+}
 
 // stale closes an idle connection that is not quiet.
 func (c *Conn) stale() {

@@ -54,7 +54,7 @@ func TestProfilesDoNotMix(t *testing.T) {
 	a := listen(t, "127.0.0.1:0", echo)
 	p := pool(t, registry(t, Options{}), at(a.String(), "u"))
 	e := byUID(t, p, "u")
-	tls := Profile{TLS: "verify", ServerName: "a.example"}
+	tls := Profile{ServerName: "a.example"}
 	plain := dial(t, e)
 	say(t, plain, "x")
 	if err := e.Reserve(); err != nil {

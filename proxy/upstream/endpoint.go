@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"slices"
 	"sync"
@@ -59,6 +60,7 @@ type Endpoint struct {
 
 	inflight atomic.Int64
 	idle     idle
+	shared   sharing
 }
 
 func newEndpoint(p *Pool, a *router.Address) *Endpoint {
@@ -158,7 +160,7 @@ func (e *Endpoint) Dial(deadline time.Time, profile Profile) (*Conn, error) {
 
 // DialContext is Dial for a caller with a context, which must have a deadline.
 func (e *Endpoint) DialContext(ctx context.Context, profile Profile) (*Conn, error) {
-	c, err := e.connect(ctx, profile)
+	c, err := e.connect(ctx, &profile, nil)
 	if err != nil {
 		e.Cancel()
 		return nil, err
@@ -167,7 +169,8 @@ func (e *Endpoint) DialContext(ctx context.Context, profile Profile) (*Conn, err
 	return c, nil
 }
 
-func (e *Endpoint) connect(ctx context.Context, profile Profile) (*Conn, error) {
+// connect makes a connection, and with begin, where it is not nil, one that requests share.
+func (e *Endpoint) connect(ctx context.Context, profile *Profile, begin func(context.Context, *Conn) (Carrier, error)) (*Conn, error) {
 	if !e.state().inUse() {
 		return nil, ErrGone
 	}
@@ -178,33 +181,66 @@ func (e *Endpoint) connect(ctx context.Context, profile Profile) (*Conn, error) 
 	open, cancel := e.idle.whileOpen(ctx)
 	defer cancel()
 	start := time.Now()
-	socket, err := r.o.Dial(open, e.id.addr)
-	if err != nil && outOfDescriptors(err) && r.Shrink(shrinkForDial) > 0 {
-		socket, err = r.o.Dial(open, e.id.addr)
-	}
+	c, err := e.make(open, profile, begin)
 	// It may have left and come back since: it did not fail then.
 	left := open.Err() != nil && ctx.Err() == nil
-	if err != nil {
+	gone := errors.Is(err, ErrGone)
+	if err != nil && !gone {
 		err = &DialError{Kind: classify(err), Addr: e.id.addr, Pod: e.pod, Err: err}
 	}
-	if f := r.o.Observer.OnConnect; f != nil {
+	if f := r.o.Observer.OnConnect; f != nil && !gone {
 		f(e, time.Since(start), err)
 	}
 	if err != nil {
-		e.pool.closed()
-		if left || !e.state().inUse() {
+		if gone || left || !e.state().inUse() {
 			return nil, ErrGone
 		}
 		return nil, err
 	}
 	e.connected()
-	c := newConn(e, profile, socket)
-	if !e.idle.adopt(c) {
-		_ = socket.Close()
+	return c, nil
+}
+
+// make connects and enters the connection, which admit has counted.
+func (e *Endpoint) make(ctx context.Context, profile *Profile, begin func(context.Context, *Conn) (Carrier, error)) (*Conn, error) {
+	c, err := e.establish(ctx, profile)
+	switch {
+	case err != nil:
+		e.pool.closed()
+		return nil, err
+	case !e.idle.adopt(c):
+		_ = c.Conn.Close()
 		e.pool.closed()
 		return nil, ErrGone
+	case begin == nil:
+		return c, nil
+	}
+	if err := c.begin(ctx, begin); err != nil {
+		_ = c.Close()
+		return nil, handshakeFailed{err}
 	}
 	return c, nil
+}
+
+// establish connects, TLS included. The connection is not entered yet.
+func (e *Endpoint) establish(ctx context.Context, profile *Profile) (*Conn, error) {
+	r := e.pool.registry
+	socket, err := r.o.Dial(ctx, e.id.addr)
+	if err != nil && outOfDescriptors(err) && r.Shrink(shrinkForDial) > 0 {
+		socket, err = r.o.Dial(ctx, e.id.addr)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if profile.TLS == nil {
+		return newConn(e, profile, socket, socket), nil
+	}
+	transport, err := e.secure(ctx, socket, profile)
+	if err != nil {
+		_ = socket.Close()
+		return nil, handshakeFailed{err}
+	}
+	return newConn(e, profile, socket, transport), nil
 }
 
 // shrinkForDial is how many idle connections are closed when the process has no descriptor left to dial with: a few, so
@@ -264,7 +300,7 @@ func (i *idle) pop(profile Profile) *Conn {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for k, c := range slices.Backward(i.stack) {
-		if c.profile != profile {
+		if !c.profile.same(&profile) {
 			continue
 		}
 		if last := len(i.stack) - 1; k == last {

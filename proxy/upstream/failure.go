@@ -23,6 +23,10 @@ const (
 	Timeout
 	// Unreachable: any other failure to connect that the network reported.
 	Unreachable
+	// Handshake: what follows the connect failed: TLS, or the first words of HTTP/2.
+	Handshake
+	// Untrusted: the Pod's certificate is not good.
+	Untrusted
 	// Reset: a fresh connection was reset or closed before the first byte of an answer. Only the engine can know.
 	Reset
 	// Local: this machine had no descriptor, port or memory left for a connection.
@@ -35,7 +39,7 @@ const (
 	Limited
 )
 
-var failureNames = [...]string{"none", "refused", "timeout", "unreachable", "reset", "local", "canceled", "gone", "limited"}
+var failureNames = [...]string{"none", "refused", "timeout", "unreachable", "handshake", "untrusted", "reset", "local", "canceled", "gone", "limited"}
 
 // String returns the lower-case word that logs and metrics use.
 func (f Failure) String() string { return failureNames[f] }
@@ -44,7 +48,7 @@ func (f Failure) String() string { return failureNames[f] }
 func (f Failure) Counts() bool { return f >= Refused && f <= Reset }
 
 // connecting reports whether f is a failure that a later successful connect disproves.
-func (f Failure) connecting() bool { return f >= Refused && f <= Unreachable }
+func (f Failure) connecting() bool { return f >= Refused && f <= Untrusted }
 
 // The errors of Acquire, Reserve and Dial that are not *DialError. KindOf tells them apart from others.
 var (
@@ -93,8 +97,17 @@ func KindOf(err error) Failure {
 	return classify(err)
 }
 
-// classify sorts an error of the DialFunc.
+// handshakeFailed is what went wrong after the connect.
+type handshakeFailed struct{ error }
+
+// Unwrap returns the cause.
+func (h handshakeFailed) Unwrap() error { return h.error }
+
+// classify sorts an error of connecting.
 func classify(err error) Failure {
+	if h, ok := errors.AsType[handshakeFailed](err); ok {
+		return classifyHandshake(h.error)
+	}
 	var n net.Error
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
@@ -109,6 +122,16 @@ func classify(err error) Failure {
 		return Timeout
 	}
 	return Unreachable
+}
+
+func classifyHandshake(err error) Failure {
+	if _, ok := errors.AsType[untrusted](err); ok {
+		return Untrusted
+	}
+	if kind := classify(err); kind == Timeout || kind == Canceled || kind == Local {
+		return kind
+	}
+	return Handshake
 }
 
 func outOfDescriptors(err error) bool {

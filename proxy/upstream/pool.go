@@ -153,6 +153,7 @@ func (e *Endpoint) stand(s standing) (surplus []*Conn) {
 	if s != gone {
 		e.idle.cutAt = 0
 	}
+	e.shared.stand(s.inUse())
 	return surplus
 }
 

@@ -54,6 +54,10 @@ func (r *Registry) evict(p *Pool) bool {
 				_ = c.Close()
 				return true
 			}
+			if c := e.shared.takeIdle(); c != nil {
+				_ = c.Close()
+				return true
+			}
 		}
 	}
 	return false

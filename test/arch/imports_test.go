@@ -60,7 +60,7 @@ var layers = []layer{
 	{"proxy/preamble", nil, nil, "what comes before HTTP is parsed from bytes alone: no sockets, no clock"},
 	{"proxy/http1", []string{"proxy/exchange", "proxy/socket"}, sys, "a codec knows messages, and neither routes nor pools"},
 	{"proxy/http2", []string{"proxy/exchange", "proxy/socket"}, append([]string{"golang.org/x/net/http2"}, sys...), "a codec knows messages, and neither routes nor pools"},
-	{"proxy/upstream", []string{"proxy/exchange", "proxy/upstream/dns"}, sys, "pools outlive tables and know no filters"},
+	{"proxy/upstream", []string{"proxy/exchange", "proxy/socket", "proxy/upstream/dns"}, sys, "pools outlive tables and know no filters"},
 	{"proxy/upstream/dns", nil, []string{"golang.org/x/net/dns/dnsmessage"}, "it asks for names and their lifetimes, and knows no pools"},
 	{"proxy/filters", []string{"proxy/exchange"}, nil, "a policy is one file that works on messages, whatever the codec"},
 	{"proxy/observe", []string{"router", "proxy/exchange"}, slices.Concat(prometheus, sys), "it records what happened, and steers nothing"},
