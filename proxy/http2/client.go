@@ -13,7 +13,8 @@ import (
 // methods may be called from any.
 type ClientConn struct {
 	link
-	reads atomic.Uint32 // how often bytes have come
+	reads   atomic.Uint32 // how often bytes have come
+	greeted chan struct{} // closed when the Pod's SETTINGS have come, or never will
 
 	// The reader's own.
 	head    *responseHead // of the present block
@@ -37,7 +38,7 @@ const limitBefore = 100
 
 // NewClientConn returns the codec of a fresh connection to a Pod.
 func NewClientConn(nc net.Conn, o Options) *ClientConn {
-	c := &ClientConn{limit: limitBefore, tail: new(trailers)}
+	c := &ClientConn{limit: limitBefore, tail: new(trailers), greeted: make(chan struct{})}
 	c.init(nc, o.withPodDefaults(), c)
 	c.pod, c.guard.trusts = true, true
 	c.addHead, c.addTail = c.headField, func(f hpack.HeaderField) { c.tail.field(f) }
@@ -59,8 +60,12 @@ func (c *ClientConn) settle() {
 func (c *ClientConn) Serve() error {
 	c.in.init(c.nc, nil)
 	defer c.release()
+	// Some Pods say nothing before they have read our preface.
+	c.mu.Lock()
+	c.unlockAndFlush()
 	err := c.greetPod()
 	if err == nil {
+		close(c.greeted)
 		err = c.run()
 	}
 	return c.conclude(err)
@@ -72,9 +77,24 @@ func (c *ClientConn) release() {
 	c.end(ErrConnection)
 	c.tasks.Wait()
 	c.in.close()
+	select {
+	case <-c.greeted:
+	default:
+		close(c.greeted)
+	}
 }
 
-// greetPod reads the Pod's SETTINGS. Our preface leaves with the first frames.
+// Greeted is closed when the Pod has said that it speaks HTTP/2 and how many streams it allows, or when the connection has ended before.
+func (c *ClientConn) Greeted() <-chan struct{} { return c.greeted }
+
+// Limit is the number of streams that the Pod allows.
+func (c *ClientConn) Limit() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.limit
+}
+
+// greetPod reads the Pod's SETTINGS.
 func (c *ClientConn) greetPod() error {
 	h, err := c.fr.ReadFrameHeader()
 	if err != nil {

@@ -19,6 +19,7 @@ type ClientStream struct {
 	cur      *responseHead    // of the response that was read last
 	trailers *exchange.Fields // of the request
 	noBody   bool             // the request was HEAD
+	dataEnds bool             // the request ends with a DATA frame, even an empty one
 	heads    []*responseHead  // that were not read yet; guarded by the lock, as what follows
 	final    bool             // the last of heads, or one before, is no interim one
 	started  bool             // a head has come
@@ -54,6 +55,8 @@ func (s *ClientStream) number() error {
 func (s *ClientStream) StartRequest(x *exchange.Exchange) {
 	r, o := &x.Request, &s.send
 	s.noBody = string(r.Method) == "HEAD"
+	// gRPC wants its requests, which are all POST, to end so; its Go server waits for ever for the end of one that ends with its head.
+	s.dataEnds = string(r.Method) == "POST"
 	s.trailers = &r.Trailers
 	f := &r.Fields
 	switch {
@@ -130,7 +133,16 @@ func (s *ClientStream) Finish() error {
 			return s.push(nil, endWithTrail)
 		}
 	}
-	return s.push(nil, endStream)
+	if !s.dataEnds || len(o.head) == 0 || len(o.data) > 0 {
+		return s.push(nil, endStream)
+	}
+	s.l.mu.Lock()
+	err := s.pushAll(nil, more)
+	if err == nil {
+		err = s.pushAll(nil, endStream)
+	}
+	s.l.unlockAndFlush()
+	return err
 }
 
 // Begun reports whether any byte of the request may have gone to the Pod.

@@ -251,10 +251,13 @@ func (s *Stream) ResumeRead() { s.resumeRead() }
 // InterruptWrite makes waiting and later writes fail with os.ErrDeadlineExceeded. Any goroutine may call it.
 func (s *Stream) InterruptWrite() { s.interruptWrite() }
 
-// Codes with which a user of this package resets a stream (RFC 9113 section 7).
+// Codes with which streams are reset (RFC 9113 section 7), as far as users of this package tell them apart.
 const (
 	Internal = http2.ErrCodeInternal
 	Cancel   = http2.ErrCodeCancel
+	Refused  = http2.ErrCodeRefusedStream
+	Calm     = http2.ErrCodeEnhanceYourCalm
+	Insecure = http2.ErrCodeInadequateSecurity
 )
 
 // Reset ends the stream with RST_STREAM: the client sees that its answer is not whole. Any goroutine may call it.
