@@ -59,14 +59,16 @@ type call struct {
 
 	main, upload watch
 	since        atomic.Int64 // when the exchange began, in ms of the sweeper's clock
-	pod          atomic.Pointer[podConn]
+	pod          atomic.Pointer[pod]
 	aborted      atomic.Bool // set before pod is closed: no other attempt may follow
 	uploaded     chan error  // result of the upload goroutine
 	uploading    bool
-	bodyRead     atomic.Bool // the upload has pulled the whole request body
-	body         limitedBody // wraps request bodies of unknown length
-	onPodTook    func()      // podTook, made once
-	session      session     // of the present exchange
+	pulled       atomic.Bool   // the upload has pulled a part of the request body
+	bodyRead     atomic.Bool   // the upload has pulled the whole request body
+	bodyPause    time.Duration // how long the body may pause that the upload pulls
+	body         limitedBody   // wraps request bodies of unknown length
+	onPodTook    func()        // podTook, made once
+	session      session       // of the present exchange
 }
 
 // enter says what the call's own goroutine waits for next, and returns what the sweeper found about the wait before.
@@ -101,7 +103,7 @@ func (c *call) abort() {
 	c.aborted.Store(true)
 	c.wire.cut()
 	if p := c.pod.Load(); p != nil {
-		_ = p.Close()
+		p.abort()
 	}
 }
 

@@ -116,6 +116,8 @@ type Engine struct {
 	limits   http1.Limits
 	timeouts Timeouts
 	registry *upstream.Registry
+	pods     podConns
+	idlePod  time.Duration
 	clock    http1.Clock
 	sweeper  *sweeper
 	watcher  *socket.Watcher // nil where connections do not sleep
@@ -165,6 +167,7 @@ func New(o Options) *Engine {
 		registry:  upstream.NewRegistry(o.Upstream),
 		sweeper:   newSweeper(gate.full),
 		gate:      gate,
+		idlePod:   o.Upstream.IdleTimeout,
 		listeners: map[*Listener]struct{}{},
 		tally:     newTally(o.Metrics),
 	}
@@ -178,8 +181,16 @@ func New(o Options) *Engine {
 		e.watcher = w
 		go w.Run()
 	}
+	if e.idlePod <= 0 {
+		e.idlePod = upstream.DefaultIdleTimeout
+	}
 	var c collector
-	go e.sweeper.run(func() { gate.wake(); e.measureMemory(); c.look(e) })
+	go e.sweeper.run(func() {
+		e.pods.sweep(e.sweeper.now.Load())
+		gate.wake()
+		e.measureMemory()
+		c.look(e)
+	})
 	return e
 }
 
@@ -246,6 +257,7 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 			err = errors.Join(err, e.watcher.Close())
 		}
 		e.registry.Close()
+		e.pods.close()
 	})
 	return err
 }

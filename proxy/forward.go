@@ -9,20 +9,9 @@ import (
 
 	"podlane.dev/podlane/proxy/exchange"
 	"podlane.dev/podlane/proxy/http1"
+	"podlane.dev/podlane/proxy/http2"
 	"podlane.dev/podlane/proxy/upstream"
 	"podlane.dev/podlane/router"
-)
-
-// podConn is a connection to a Pod and the codec on it. It is kept while the connection is pooled.
-type podConn struct {
-	*upstream.Conn
-	codec *http1.Client
-}
-
-// maxConnects bounds the endpoints that one request tries to connect to, and maxConnectTimeouts those that it waits for in vain.
-const (
-	maxConnects        = 3
-	maxConnectTimeouts = 2
 )
 
 // failure is why an attempt ended without an answer.
@@ -38,6 +27,10 @@ var (
 	failOverload    = failure{503, exchange.Overload, "too many requests in flight\n"}
 	failMemory      = failure{503, exchange.Overload, "out of memory for new requests\n"}
 	failConnect     = failure{502, exchange.ConnectFailed, "no endpoint accepted a connection\n"}
+	failHandshake   = failure{502, exchange.UpstreamTLS, "no endpoint speaks what was expected of it\n"}
+	failUntrusted   = failure{502, exchange.UpstreamTLS, "the certificate of no endpoint is valid\n"}
+	failUpgrade     = failure{501, exchange.UpstreamInvalid, "the endpoints of this route take no upgrades\n"}
+	failUnusable    = failure{503, exchange.RouteDenied, "this route is disabled: a policy of it is not valid\n"}
 	failConnectTime = failure{504, exchange.ConnectTimeout, "no endpoint accepted a connection in time\n"}
 	failReset       = failure{502, exchange.UpstreamReset, "the endpoint closed the connection without an answer\n"}
 	failInvalid     = failure{502, exchange.UpstreamInvalid, "the endpoint sent an invalid answer\n"}
@@ -66,11 +59,26 @@ func (c *chain) choose() *lane {
 	return nil
 }
 
+// unavailable says why the request of x cannot be sent to l, which may be nil; a zero failure means that it can.
+func (l *lane) unavailable(x *exchange.Exchange) failure {
+	switch {
+	case l == nil:
+		return failMissing
+	case l.backend.Unavailable == router.PodTLSUnusable:
+		return failUnusable
+	case l.backend.Unavailable != router.Available:
+		return failMissing
+	case len(x.Request.Upgrade) > 0 && l.speech.scheme.Protocol() == router.PodHTTP2:
+		return failUpgrade
+	}
+	return failure{}
+}
+
 // forward sends the request to a Pod and its answer to the client.
 func (s *session) forward() {
 	l := s.chain.choose()
-	if l == nil || l.backend.Unavailable != router.Available {
-		s.fail(failMissing)
+	if f := l.unavailable(s.x); f != (failure{}) {
+		s.fail(f)
 		return
 	}
 	s.x.Upstream.Service = l.backend.Service
@@ -102,150 +110,26 @@ func (s *session) fail(f failure) {
 	s.write()
 }
 
-// maxGone bounds how often a request chooses anew because the endpoint that it chose left at that moment.
-const maxGone = 16
-
-// attempt connects, sends the request and reads the head of the answer, on other endpoints and connections as the retry rules
-// allow: (a) an endpoint that cannot be connected to is passed over, whatever the method; (b) a pooled connection that ends before
-// a byte of the answer is replaced once by a fresh one, where the method and the body can bear it. A Pod that shuts down
-// closes its idle connections and refuses others: the fresh connection of (b) may be to the next endpoint, by (a).
-func (s *session) attempt(l *lane) (*podConn, failure) {
-	var tried upstream.Tried
-	last := failNoEndpoint
-	repeated := false
-	var spent connects
-	for gone := 0; !spent.all() && gone < maxGone; {
-		ep := l.view.Next(s.x, &tried)
-		switch {
-		case ep == nil:
-			return nil, last
-		case s.c.aborted.Load():
-			return nil, failClient
-		}
-		s.x.Upstream.Tries++
-		var pod *podConn
-		var err error
-		if repeated {
-			pod, err = s.reconnect(ep)
-		} else {
-			pod, err = s.connect(ep)
-		}
-		if err == nil {
-			f, again := s.try(pod)
-			if again && !repeated && l.pool.AllowRetry() {
-				repeated = true
-				pod, err = s.again(ep)
-				if err == nil {
-					f, _ = s.try(pod)
-				}
-			}
-			switch {
-			case err != nil: // the next endpoint
-			case f == failure{}:
-				return pod, f
-			default:
-				return nil, f
-			}
-		}
-		kind := upstream.KindOf(err)
-		if kind == upstream.Gone {
-			// Next does not return it again, unless it has come back meanwhile: then nothing is wrong with it.
-			gone++
-			continue
-		}
-		tried.Add(ep)
-		ep.Failed(kind)
-		last = connectFailure(kind)
-		if kind != upstream.Limited {
-			spent.add(kind)
-			s.x.Upstream.Retry = last.why
-		}
-	}
-	return nil, last
-}
-
-// connects counts what one request has tried in vain.
-type connects struct{ failed, timedOut int }
-
-func (c *connects) add(kind upstream.Failure) {
-	c.failed++
-	if kind == upstream.Timeout {
-		c.timedOut++
-	}
-}
-
-func (c *connects) all() bool { return c.failed >= maxConnects || c.timedOut >= maxConnectTimeouts }
-
-func connectFailure(kind upstream.Failure) failure {
-	switch kind {
-	case upstream.Timeout:
-		return failConnectTime
-	case upstream.Limited, upstream.Local:
-		return failOverload
-	}
-	return failConnect
-}
-
-// again prepares to repeat the request, and returns a fresh connection to the same endpoint.
-func (s *session) again(ep *upstream.Endpoint) (*podConn, error) {
-	s.x.Upstream.Tries++
-	s.x.Upstream.Retry = exchange.UpstreamReset
-	if s.x.Request.Body != nil {
-		s.c.srv.Rewind()
-	}
-	return s.reconnect(ep)
-}
-
-// reconnect returns a fresh connection to ep.
-func (s *session) reconnect(ep *upstream.Endpoint) (*podConn, error) {
-	if err := ep.Reserve(); err != nil {
-		return nil, err
-	}
-	return s.dial(ep)
-}
-
-// connect returns a connection to ep: one from its pool, or a fresh one.
-func (s *session) connect(ep *upstream.Endpoint) (*podConn, error) {
-	uc, err := ep.Acquire(upstream.Profile{})
-	if err != nil {
-		return nil, err
-	}
-	if uc != nil {
-		return uc.Codec.(*podConn), nil
-	}
-	return s.dial(ep)
-}
-
-func (s *session) dial(ep *upstream.Endpoint) (*podConn, error) {
-	uc, err := ep.Dial(time.Time{}, upstream.Profile{})
-	if err != nil {
-		return nil, err
-	}
-	pod := &podConn{Conn: uc, codec: http1.NewClient(uc.Conn, s.e.limits)}
-	uc.Codec = pod
-	return pod, nil
-}
-
-// try sends the request over pod and reads the head of the answer. A zero failure means that there is one. again says that the
-// request may be repeated on a fresh connection. On failure pod is gone.
-func (s *session) try(pod *podConn) (f failure, again bool) {
+// try sends the request over pod and reads the head of the answer. A zero failure means that there is one. again says how the
+// request may be repeated. On failure pod is gone.
+func (s *session) try(pod *pod) (f failure, again repetition) {
 	x, c, t := s.x, s.c, &s.e.timeouts
-	ep := pod.Endpoint()
-	x.Upstream.Addr, x.Upstream.Pod, x.Upstream.Reused = ep.AddrPort(), ep.Pod(), pod.Reused
+	ep := pod.ep
+	x.Upstream.Addr, x.Upstream.Pod, x.Upstream.Reused = ep.AddrPort(), ep.Pod(), pod.reused
 	if len(x.Request.Authority) == 0 {
 		// HTTP/1.0 may come without Host, HTTP/1.1 may not go without.
 		x.Request.Fields.SetString(exchange.Host, ep.AddrPort().String())
 	}
 	c.pod.Store(pod)
 	if c.aborted.Load() { // it may not have seen pod
-		return s.lose(pod, failClient), false
+		return s.lose(pod, failClient), never
 	}
 	c.enter(writingPod, t.Stall)
-	pod.codec.OnProgress(c.onPodTook)
-	pod.codec.StartRequest(x)
+	pod.OnProgress(c.onPodTook)
+	pod.StartRequest(x)
 	err := s.sendBody(pod)
-	if m := c.enter(s.awaitPhase(), t.UpstreamHeader); m != unmarked {
-		return s.lose(pod, failTimeout), false
+	if m := c.enter(s.awaitPhase(), s.patience(t.UpstreamHeader)); m != unmarked {
+		return s.lose(pod, failTimeout), never
 	}
 	if err == nil || !isClientError(err) {
 		// A Pod may answer and close without reading the whole request: the answer counts, not the write.
@@ -253,13 +137,13 @@ func (s *session) try(pod *podConn) (f failure, again bool) {
 	}
 	if m := c.enter(working, 0); m != unmarked {
 		if m == gone {
-			return s.lose(pod, failClient), false
+			return s.lose(pod, failClient), never
 		}
-		return s.lose(pod, failTimeout), false
+		return s.lose(pod, failTimeout), never
 	}
 	if err == nil {
 		ep.Succeeded()
-		return failure{}, false
+		return failure{}, never
 	}
 	return s.judge(pod, err)
 }
@@ -273,10 +157,10 @@ func (s *session) awaitPhase() phase {
 }
 
 // readHead reads response heads until the final one. Interim ones are dropped but for 103, which clients that know it get.
-func (s *session) readHead(pod *podConn) error {
+func (s *session) readHead(pod *pod) error {
 	x := s.x
 	for range maxInterim {
-		if err := pod.codec.ReadResponse(x); err != nil {
+		if err := pod.ReadResponse(x); err != nil {
 			return err
 		}
 		if s.e.opts.AccessLog != nil && x.Timing.FirstByte.IsZero() {
@@ -300,28 +184,38 @@ func (s *session) readHead(pod *podConn) error {
 const maxInterim = 9
 
 // judge says what an error before the head of the answer means.
-func (s *session) judge(pod *podConn, err error) (f failure, again bool) {
+func (s *session) judge(pod *pod, err error) (f failure, again repetition) {
 	if cause, ok := s.clientFault(err); ok {
-		return s.lose(pod, cause), false
+		return s.lose(pod, cause), never
 	}
 	if s.c.aborted.Load() {
-		return s.lose(pod, failClient), false
+		return s.lose(pod, failClient), never
 	}
 	// The codec forgets with lose. A body that streams (not whole) is never repeated, and what has begun is its goroutine's to know.
-	started, repeatable := pod.codec.Started(), s.whole && (idempotent(s.x.Request.Method) || !pod.codec.Begun())
-	reused, ep := pod.Reused, pod.Endpoint()
-	if http1.IsInvalid(err) {
-		return s.lose(pod, failInvalid), false
+	started, repeatable := pod.Started(), s.whole && (idempotent(s.x.Request.Method) || !pod.Begun())
+	reused, ep, refused := pod.reused, pod.ep, pod.refused(err)
+	switch {
+	case isInvalid(err):
+		return s.lose(pod, failInvalid), never
+	case errors.Is(err, http2.ErrStalled):
+		return s.lose(pod, failTimeout), never
 	}
 	s.lose(pod, failReset)
-	if started {
-		return failReset, false
-	}
-	if !reused {
+	switch {
+	case started:
+		return failReset, never
+	case refused && (s.whole || !s.c.pulled.Load()):
+		return failReset, anywhere
+	case refused, errors.Is(err, http2.ErrReset):
+		// The Pod lives, and wants this request to fail.
+		return failReset, never
+	case !reused:
 		ep.Failed(upstream.Reset)
-		return failReset, false
+		return failReset, never
+	case repeatable:
+		return failReset, onFresh
 	}
-	return failReset, repeatable
+	return failReset, never
 }
 
 // clientFault says whether an attempt ended because of the client: its body was malformed, too large, too slow, or stopped.
@@ -352,13 +246,12 @@ func isClientError(err error) bool {
 }
 
 // lose gives up the connection of an attempt.
-func (s *session) lose(pod *podConn, f failure) failure {
+func (s *session) lose(pod *pod, f failure) failure {
 	if s.c.uploading {
 		s.stopUpload()
 	}
 	s.c.pod.Store(nil)
-	pod.codec.Close()
-	pod.Discard()
+	pod.lose()
 	return f
 }
 

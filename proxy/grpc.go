@@ -1,10 +1,12 @@
 package proxy
 
 import (
+	"errors"
 	"strconv"
 	"strings"
 
 	"podlane.dev/podlane/proxy/exchange"
+	"podlane.dev/podlane/proxy/http2"
 )
 
 // gRPC clients look for a status in the trailers of an answer with HTTP status 200, and make little of others. So they get the proxy's own
@@ -34,11 +36,49 @@ func grpcStatus(http int) int {
 // isGRPC reports whether the request is one of gRPC.
 func isGRPC(x *exchange.Exchange) bool {
 	const kind = "application/grpc"
+	if x.Request.Version != exchange.HTTP2 {
+		return false
+	}
 	t := x.Request.Fields.Get(exchange.ContentType)
-	if x.Request.Version != exchange.HTTP2 || len(t) < len(kind) || !exchange.EqualFold(t[:len(kind)], kind) {
+	if len(t) < len(kind) || !exchange.EqualFold(t[:len(kind)], kind) {
 		return false
 	}
 	return len(t) == len(kind) || t[len(kind)] == '+' || t[len(kind)] == ';'
+}
+
+// grpcStatusOf returns the gRPC status of a stream that a Pod has broken (PROTOCOL-HTTP2.md, "Errors").
+func grpcStatusOf(err error) int {
+	const cancelled, permissionDenied, resourceExhausted, internal, unavailable = 1, 7, 8, 13, 14
+	reset, ok := errors.AsType[*http2.ResetError](err)
+	if !ok {
+		return unavailable
+	}
+	switch reset.Code {
+	case http2.Refused:
+		return unavailable
+	case http2.Cancel:
+		return cancelled
+	case http2.Calm:
+		return resourceExhausted
+	case http2.Insecure:
+		return permissionDenied
+	}
+	return internal
+}
+
+// endGRPC ends an answer of gRPC that its Pod has broken after its head has left: with trailers that say so. It reports whether it could.
+func (s *session) endGRPC(err error) bool {
+	x := s.x
+	if !isGRPC(x) || s.c.aborted.Load() {
+		return false
+	}
+	t := &x.Response.Trailers
+	t.Reset(nil)
+	t.AddString("Grpc-Status", strconv.Itoa(grpcStatusOf(err)))
+	t.AddString("Grpc-Message", "the endpoint ended its answer early")
+	s.c.enter(writingClient, s.e.timeouts.Stall)
+	err = s.c.srv.Finish(x)
+	return s.c.enter(working, 0) == unmarked && err == nil
 }
 
 // sayToGRPC gives an answer of the proxy's own the form in which gRPC clients understand it. The status of HTTP stays what is counted and

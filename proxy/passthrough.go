@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"podlane.dev/podlane/proxy/exchange"
-	"podlane.dev/podlane/proxy/http1"
 	"podlane.dev/podlane/proxy/preamble"
 	"podlane.dev/podlane/proxy/upstream"
 	"podlane.dev/podlane/router"
@@ -101,11 +100,11 @@ func (s *session) join() failure {
 	if v := s.chain.route.Passthrough.ProxyHeader; v != 0 {
 		// It is the first on a fresh connection, whose buffer in the kernel has room for it.
 		h := preamble.Header{Source: s.x.Client.Peer, Destination: s.x.Client.Local}
-		if _, err := pod.Write(preamble.AppendHeader(nil, preamble.Version(v), h)); err != nil {
+		if _, err := pod.tunnel().Write(preamble.AppendHeader(nil, preamble.Version(v), h)); err != nil {
 			return failReset
 		}
 	}
-	pod.Uncount()
+	pod.uncount()
 	c.enter(tunneling, s.e.timeouts.Tunnel)
 	s.pump(pod)
 	c.enter(working, 0)
@@ -113,7 +112,7 @@ func (s *session) join() failure {
 }
 
 // dialThrough connects to an Endpoint of l: endpoints that cannot be connected to are passed over, as for requests.
-func (s *session) dialThrough(l *lane) (*podConn, failure) {
+func (s *session) dialThrough(l *lane) (*pod, failure) {
 	var tried upstream.Tried
 	u := &s.x.Upstream
 	last := failNoEndpoint
@@ -132,7 +131,7 @@ func (s *session) dialThrough(l *lane) (*podConn, failure) {
 			var uc *upstream.Conn
 			if uc, err = ep.Dial(time.Time{}, upstream.Profile{}); err == nil {
 				u.Addr, u.Pod = ep.AddrPort(), ep.Pod()
-				return &podConn{Conn: uc, codec: http1.NewClient(uc.Conn, s.e.limits)}, failure{}
+				return newPodConn(uc, s.e.limits), failure{}
 			}
 		}
 		kind := upstream.KindOf(err)

@@ -27,6 +27,7 @@ type lane struct {
 	weight  int
 	pool    *upstream.Pool
 	view    *upstream.View
+	speech  speech
 }
 
 // Prepare makes the pools that t needs and returns the Services that have a new one: their addresses must be set before
@@ -92,7 +93,7 @@ func (e *Engine) compile(r *router.Route) *chain {
 	var service router.Service
 	for i := range r.Backends {
 		b := &r.Backends[i]
-		l := lane{backend: b, weight: max(b.Weight, 0)}
+		l := lane{backend: b, weight: max(b.Weight, 0), speech: speechOf(b)}
 		if b.Unavailable == router.Available {
 			l.pool, _ = e.registry.Ensure(b.Service)
 			l.view = l.pool.View(viewOf(b))

@@ -9,7 +9,7 @@ import (
 )
 
 // deliver passes the Pod's answer, whose head was read, on to the client.
-func (s *session) deliver(pod *podConn) {
+func (s *session) deliver(pod *pod) {
 	x := s.x
 	if x.Response.Status == 101 {
 		s.tunnel(pod)
@@ -17,6 +17,10 @@ func (s *session) deliver(pod *podConn) {
 	}
 	if err := s.headEarly(); err != nil {
 		s.close = true
+	}
+	if isGRPC(x) {
+		// It may go on for long, and is no measure of how busy the Pod is.
+		pod.uncount()
 	}
 	x.Response.RemoveHopByHop()
 	s.chain.filters.FilterResponse(x)
@@ -27,18 +31,14 @@ func (s *session) deliver(pod *podConn) {
 		ok = false
 	}
 	s.c.pod.Store(nil)
-	reusable := pod.codec.Finished() && ok && len(x.Request.Upgrade) == 0
-	if reusable && !s.broken {
-		pod.Put()
-		return
+	how := cutShort
+	switch {
+	case ok && len(x.Request.Upgrade) == 0 && !s.broken:
+		how = reusable
+	case ok:
+		how = complete
 	}
-	whole := ok && pod.codec.Complete()
-	pod.codec.Close()
-	if whole {
-		pod.Retire()
-		return
-	}
-	pod.Discard()
+	pod.end(how)
 }
 
 // headEarly looks at an upload when the answer's head has come. It returns an error where the whole request has not been read by
@@ -60,7 +60,7 @@ var errEarly = errors.New("answered before the request was complete")
 
 // relay writes the response that x holds to the client, its body as it comes. pod is nil for answers of the proxy's own. It
 // reports whether the response was passed on to its end.
-func (s *session) relay(pod *podConn) bool {
+func (s *session) relay(pod *pod) bool {
 	x, c, srv := s.x, s.c, s.c.srv
 	persistence := exchange.KeepOpen
 	s.close = s.close || s.e.leaving.Load() || s.e.gate.crowded.Load() || s.e.memory.now() != calm
@@ -85,14 +85,14 @@ func (s *session) relay(pod *podConn) bool {
 }
 
 // relayBody pulls the body and writes it. What has arrived is written at once; while nothing has, what is buffered is flushed.
-func (s *session) relayBody(pod *podConn) error {
+func (s *session) relayBody(pod *pod) error {
 	x, c, srv := s.x, s.c, s.c.srv
 	if srv.Bodyless() || x.Response.Body == nil {
 		return nil
 	}
 	limit := s.pauseLimit()
 	for {
-		if pod != nil && !pod.codec.Ready() {
+		if pod != nil && !pod.Ready() {
 			if err := srv.Flush(); err != nil {
 				return err
 			}
@@ -123,7 +123,16 @@ func (s *session) pauseLimit() time.Duration {
 	if len(kind) >= len(events) && exchange.EqualFold(kind[:len(events)], events) {
 		return s.e.timeouts.Tunnel
 	}
-	return s.e.timeouts.UpstreamBody
+	return s.patience(s.e.timeouts.UpstreamBody)
+}
+
+// patience is how long a side may be silent for which the limit is usual. Streams of gRPC are silent for long by nature; both ends have deadlines of
+// their own.
+func (s *session) patience(usual time.Duration) time.Duration {
+	if isGRPC(s.x) {
+		return s.e.timeouts.Tunnel
+	}
+	return usual
 }
 
 // podError is a fault of the Pod's side while its answer was under way.
@@ -150,7 +159,9 @@ func (s *session) interrupted(m mark, err error) {
 			s.relay(nil)
 			return
 		}
-		s.c.wire.reset()
+		if !s.endGRPC(err) {
+			s.c.wire.reset()
+		}
 		return
 	}
 	x.Response.Why = exchange.ClientGone

@@ -145,7 +145,7 @@ func (h *streams) abort() {
 func (s *stream) gone() {
 	s.aborted.Store(true)
 	if p := s.pod.Load(); p != nil {
-		_ = p.Close()
+		p.abort()
 	}
 }
 

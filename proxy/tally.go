@@ -28,7 +28,7 @@ func (deaf) Add(float64) {}
 var localReasons = [...]exchange.Why{
 	exchange.BadRequest, exchange.NoRoute, exchange.RouteDenied, exchange.BackendMissing, exchange.NoEndpoint,
 	exchange.ConnectFailed, exchange.ConnectTimeout, exchange.UpstreamReset, exchange.UpstreamTimeout, exchange.UpstreamInvalid,
-	exchange.UpstreamTruncated, exchange.BodyTooLarge, exchange.ClientGone, exchange.ClientTimeout, exchange.Overload,
+	exchange.UpstreamTLS, exchange.UpstreamTruncated, exchange.BodyTooLarge, exchange.ClientGone, exchange.ClientTimeout, exchange.Overload,
 	exchange.Redirect, exchange.Misdirected, exchange.ClientCertificate, exchange.Filter, exchange.Internal,
 }
 

@@ -11,7 +11,7 @@ import (
 
 // tunnel joins the two connections after a Pod has accepted an upgrade: bytes pass both ways until one side ends, and the other side is
 // then told so. A Pod that switches to another protocol than the client asked for gets no tunnel.
-func (s *session) tunnel(pod *podConn) {
+func (s *session) tunnel(pod *pod) {
 	x, c := s.x, s.c
 	token := x.Response.Fields.Get(exchange.Upgrade)
 	// A second field would name a protocol on top of the first (RFC 9110 section 7.8), which nobody asked for.
@@ -30,9 +30,8 @@ func (s *session) tunnel(pod *podConn) {
 		s.lose(pod, failClient)
 		return
 	}
-	pod.Uncount()
+	pod.uncount()
 	c.srv.Discard()
-	pod.codec.Discard()
 	s.pump(pod)
 	c.enter(working, 0)
 	s.lose(pod, failClient)
@@ -49,7 +48,7 @@ type tunnelEnd interface {
 }
 
 // pump copies both ways. One goroutine more runs while it does.
-func (s *session) pump(pod *podConn) {
+func (s *session) pump(pod *pod) {
 	client, server := s.c.wire.tunnel(), pod.tunnel()
 	var both sync.WaitGroup
 	both.Go(func() { s.x.BytesIn = s.copyTunnel(server, client) })
@@ -100,5 +99,3 @@ func (e socketEnd) CloseWrite() error {
 }
 
 func (c *conn) tunnel() tunnelEnd { return socketEnd{c.nc, c.h1} }
-
-func (p *podConn) tunnel() tunnelEnd { return socketEnd{p.Conn.Conn, p.codec} }

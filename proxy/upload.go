@@ -5,7 +5,6 @@ import (
 	"io"
 
 	"podlane.dev/podlane/proxy/exchange"
-	"podlane.dev/podlane/proxy/http1"
 )
 
 // errTooLarge ends a request body of unknown length that grew beyond the limit.
@@ -95,8 +94,8 @@ func (s *session) unreadableBody(m mark, err error) {
 
 // sendBody writes the body behind the head that is buffered: at once where all of it is here, else by a goroutine that pulls it from
 // the client while the connection's own goroutine waits for the answer.
-func (s *session) sendBody(pod *podConn) error {
-	x, codec := s.x, pod.codec
+func (s *session) sendBody(pod *pod) error {
+	x, codec := s.x, pod.podSide
 	if x.Request.Body == nil {
 		return codec.Finish()
 	}
@@ -110,6 +109,8 @@ func (s *session) sendBody(pod *podConn) error {
 		return err
 	}
 	s.c.bodyRead.Store(false)
+	s.c.pulled.Store(false)
+	s.c.bodyPause = s.patience(s.e.timeouts.Body)
 	s.c.uploading = true
 	if s.c.uploaded == nil {
 		s.c.uploaded = make(chan error, 1)
@@ -118,7 +119,7 @@ func (s *session) sendBody(pod *podConn) error {
 	return nil
 }
 
-func copyBody(codec *http1.Client, body exchange.Body) error {
+func copyBody(codec podSide, body exchange.Body) error {
 	for {
 		p, err := body.Next()
 		if err != nil {
@@ -135,20 +136,20 @@ func copyBody(codec *http1.Client, body exchange.Body) error {
 
 // stream is the upload goroutine: it pulls the body from the client and writes it to the Pod, until the end, a fault on either side,
 // or an interrupt. It touches nothing of the exchange but the body and the Pod's writing half.
-func (c *call) stream(body exchange.Body, codec *http1.Client) {
+func (c *call) stream(body exchange.Body, codec podSide) {
 	err := c.streamSafely(body, codec)
 	c.upload.enter(working, c.e.sweeper.now.Load(), 0)
 	c.uploaded <- err
 	if _, client := errors.AsType[clientError](err); client {
 		// The Pod must see that the request is not whole, and whoever waits for its answer must wake up.
 		if p := c.pod.Load(); p != nil {
-			_ = p.Conn.SetReadDeadline(past)
+			p.interruptRead()
 		}
 	}
 }
 
 // streamSafely is streamBody where a body that a filter wrapped may panic: nobody else would catch that on this goroutine.
-func (c *call) streamSafely(body exchange.Body, codec *http1.Client) (err error) {
+func (c *call) streamSafely(body exchange.Body, codec podSide) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			c.e.panicked(v)
@@ -160,10 +161,13 @@ func (c *call) streamSafely(body exchange.Body, codec *http1.Client) (err error)
 
 var errPanic = errors.New("a panic ended the upload")
 
-func (c *call) streamBody(body exchange.Body, codec *http1.Client) error {
+func (c *call) streamBody(body exchange.Body, codec podSide) error {
 	for {
-		c.upload.enter(reading, c.e.sweeper.now.Load(), c.e.timeouts.Body)
+		c.upload.enter(reading, c.e.sweeper.now.Load(), c.bodyPause)
 		p, err := body.Next()
+		if len(p) > 0 {
+			c.pulled.Store(true)
+		}
 		if c.upload.enter(writingPod, c.e.sweeper.now.Load(), c.e.timeouts.Stall) != unmarked {
 			return clientError{errBodyTimeout}
 		}
@@ -196,7 +200,7 @@ func (s *session) stopUpload() {
 	default:
 		c.wire.interruptRead()
 		if p := c.pod.Load(); p != nil {
-			_ = p.Conn.SetWriteDeadline(past)
+			p.interruptWrite()
 		}
 		<-c.uploaded //nolint:errcheck // as above
 		c.wire.resumeRead()

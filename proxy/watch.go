@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -271,18 +270,19 @@ func (w *watch) interrupt(word uint64, m mark, c *call) {
 	case writingClient:
 		c.wire.interruptWrite()
 	case awaiting, uploading, receiving:
-		interruptPod(pod, net.Conn.SetReadDeadline)
+		if pod != nil {
+			pod.interruptRead()
+		}
 	case writingPod:
-		interruptPod(pod, net.Conn.SetWriteDeadline)
+		if pod != nil {
+			pod.interruptWrite()
+		}
 	case tunneling:
 		c.wire.interruptRead()
 		c.wire.interruptWrite()
-		interruptPod(pod, net.Conn.SetDeadline)
-	}
-}
-
-func interruptPod(pod *podConn, set func(net.Conn, time.Time) error) {
-	if pod != nil {
-		_ = set(pod.Conn, past)
+		if pod != nil {
+			pod.interruptRead()
+			pod.interruptWrite()
+		}
 	}
 }

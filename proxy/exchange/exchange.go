@@ -125,6 +125,7 @@ const (
 	UpstreamReset     Why = "upstream-reset"
 	UpstreamTimeout   Why = "upstream-timeout"
 	UpstreamInvalid   Why = "upstream-invalid"
+	UpstreamTLS       Why = "upstream-tls"
 	UpstreamTruncated Why = "upstream-truncated"
 	BodyTooLarge      Why = "body-too-large"
 	ClientGone        Why = "client-gone"

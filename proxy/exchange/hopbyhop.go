@@ -18,7 +18,9 @@ func endsHere(name []byte) bool { return slices.Contains(hopByHop[:], IDOf(name)
 func (r *Request) removeHopByHop() {
 	r.TrailersOK = hasMember(&r.Fields, TE, "trailers")
 	for _, id := range hopByHop {
-		r.Fields.Del(id)
+		if id != Trailer || r.Body == nil { // the codec of the Pod's side knows whether trailers are passed on
+			r.Fields.Del(id)
+		}
 	}
 	r.Fields.Del(Expect)
 	r.Fields.Del(Proxy)

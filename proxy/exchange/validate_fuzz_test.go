@@ -135,12 +135,16 @@ func judgeFields(t *testing.T, a ask, r *exchange.Request) {
 			continue
 		}
 		switch strings.ToLower(string(name)) {
+		case "trailer":
+			if r.Body == nil {
+				t.Fatalf("%+v: field %s: %s is left", a, name, value)
+			}
 		case "te":
 			if ok = string(value) == "trailers" && r.TrailersOK; ok {
 				continue
 			}
 			fallthrough
-		case "connection", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "trailer", "transfer-encoding", "upgrade",
+		case "connection", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "transfer-encoding", "upgrade",
 			"http2-settings", "expect", "proxy":
 			t.Fatalf("%+v: field %s: %s is left", a, name, value)
 		}

@@ -65,6 +65,7 @@ func (c *Client) StartRequest(x *exchange.Exchange) {
 // or removed the client's.
 func (c *Client) frameRequest(r *exchange.Request) {
 	f := &r.Fields
+	f.Del(exchange.Trailer) // no trailers are sent
 	switch {
 	case r.Body == nil:
 		if f.Has(exchange.ContentLength) || expectsBody(r.Method) {
