@@ -569,3 +569,58 @@ func TestHTTP2PodHints(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// A request whose body streams can be sent again too, as long as none of the body has come.
+func TestHTTP2PodRefusesStreamingRequest(t *testing.T) {
+	var refused atomic.Bool
+	pod := rawPods(t, func(p *rawPod) {
+		for f := p.next(); f != nil; f = p.next() {
+			if refused.CompareAndSwap(false, true) {
+				_ = p.fr.WriteRSTStream(f.StreamID, xhttp2.ErrCodeRefusedStream)
+				continue
+			}
+			p.respond(f.StreamID, "begun ", false)
+			got := p.body(f.StreamID)
+			_ = p.fr.WriteData(f.StreamID, true, []byte(got))
+		}
+	})
+	overClients(t, proxy.Options{}, func(t *testing.T, r *rig, c *http.Client, base string) {
+		t.Helper()
+		refused.Store(false)
+		r.routeTo("a.test", router.Backend{Scheme: router.PodH2C}, pod)
+		pr, pw := io.Pipe()
+		res, err := c.Post(base+"/", "application/grpc", pr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		if res.StatusCode != 200 || res.Header.Get("Grpc-Status") != "" {
+			t.Fatalf("%s %v", res.Status, res.Header)
+		}
+		fmt.Fprint(pw, "body")
+		_ = pw.Close()
+		if got, err := io.ReadAll(res.Body); err != nil || string(got) != "begun body" {
+			t.Errorf("%q, %v", got, err)
+		}
+		if !refused.Load() {
+			t.Error("nothing was refused")
+		}
+	})
+}
+
+// body reads the rest of a request.
+func (p *rawPod) body(id uint32) string {
+	var b []byte
+	for {
+		f, err := p.fr.ReadFrame()
+		if err != nil {
+			return string(b)
+		}
+		if d, ok := f.(*xhttp2.DataFrame); ok && d.StreamID == id {
+			b = append(b, d.Data()...)
+			if d.StreamEnded() {
+				return string(b)
+			}
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"os"
 
 	"podlane.dev/podlane/proxy/exchange"
 )
@@ -128,7 +129,7 @@ func (b *body) Next() ([]byte, error) {
 	}
 	p, err := b.next()
 	b.read += int64(len(p))
-	if err != nil && !errors.Is(err, io.EOF) {
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrDeadlineExceeded) { // who was interrupted may read on
 		b.err = err
 	}
 	return p, err

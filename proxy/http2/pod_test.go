@@ -714,3 +714,42 @@ func TestManyRequestsShare(t *testing.T) {
 		t.Errorf("%d streams", c.Streams())
 	}
 }
+
+// A POST ends with DATA even where it has no body, and other methods with their heads.
+func TestPodSeesEndOfRequest(t *testing.T) {
+	t.Parallel()
+	c, p, _ := newPods(t, http2.Options{}).pod()
+	for i, method := range []string{"GET", "POST", "DELETE"} {
+		s := ask(t, c, request(t, method, "/"))
+		id := uint32(2*i + 1)
+		p.expect(method, func(e event) bool {
+			return e.Type == xhttp2.FrameHeaders && e.StreamID == id && e.Flags.Has(ends) == (method != "POST")
+		})
+		if method == "POST" {
+			p.expect("the end", func(e event) bool {
+				return e.Type == xhttp2.FrameData && e.StreamID == id && e.Length == 0 && e.Flags.Has(xhttp2.FlagDataEndStream)
+			})
+		}
+		s.Close()
+	}
+}
+
+// Greeted tells when the Pod has said how many streams it allows, and that it never will.
+func TestPodGreets(t *testing.T) {
+	t.Parallel()
+	v := newPods(t, http2.Options{})
+	c, _, _ := v.pod(xhttp2.Setting{ID: xhttp2.SettingMaxConcurrentStreams, Val: 7})
+	<-c.Greeted()
+	if c.Limit() != 7 || !c.Usable() {
+		t.Errorf("limit %d, usable %v", c.Limit(), c.Usable())
+	}
+	a, b := pair(t)
+	c, _ = v.serve(a)
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	<-c.Greeted()
+	if c.Usable() {
+		t.Error("a connection that has ended is usable")
+	}
+}
