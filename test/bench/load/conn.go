@@ -3,90 +3,43 @@ package load
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"time"
-
-	"podlane.dev/podlane/test/bench/loop"
 )
 
-// conn is one connection to the proxy: with Fresh, one after the other.
+// conn is one connection to the proxy with one request at a time: with Fresh, one connection after the other.
 type conn struct {
-	g          *generator
-	source     netip.Addr
-	fd         int // -1 while there is none
-	http       *request
-	speech     speech // http, or what the connection was switched to
-	connecting bool
-	switching  bool // the answer that is due is the one to the opening of WebSocket
-	ready      bool // the dialogue has been opened
-	asked      bool // an answer is due
-	due        time.Duration
-	waiting    []time.Duration // of a rate: what has become due since
-	head, body []byte          // what the socket did not take yet
-	partial    []byte          // of an answer that has not come whole
-	ending     bool            // the proxy closes it now
+	link
+	http      *request
+	speech    speech // http, or what the connection was switched to
+	switching bool   // the answer that is due is the one to the opening of WebSocket
+	ready     bool   // the dialogue has been opened
+	asked     bool   // an answer is due
+	due       time.Duration
+	waiting   []time.Duration // of a rate: what has become due since
+	partial   []byte          // of an answer that has not come whole
+	ending    bool            // the proxy closes it now
 }
 
 func newConn(g *generator, index int) *conn {
-	return &conn{g: g, fd: -1, source: g.plan.Sources[index%len(g.plan.Sources)]}
+	c := &conn{http: newRequest(&g.plan.Message)}
+	c.link = newLink(g, index, c)
+	return c
 }
 
 // connect begins a connection.
 func (c *conn) connect() {
-	fd, err := loop.Connect(c.source, c.g.plan.Address)
-	if err == nil {
-		err = c.g.loop.Add(fd, c)
-	}
-	if err != nil {
-		c.g.fail(&c.g.result.Errors.Connect, err)
-		return
-	}
-	if c.http == nil {
-		c.http = newRequest(&c.g.plan.Message)
-	}
-	c.fd, c.connecting, c.ending, c.switching = fd, true, false, c.g.plan.Message.Echo > 0
+	c.ending, c.switching = false, c.g.plan.Message.Echo > 0
 	c.partial, c.speech = c.partial[:0], c.http
+	c.dial()
 }
 
-// Ready goes on with whatever the connection does.
-func (c *conn) Ready(e loop.Edge) {
-	if c.connecting && !c.established() {
-		return
-	}
-	if len(c.head)+len(c.body) > 0 && !c.flush() {
-		return
-	}
-	for c.fd >= 0 {
-		n, again, err := loop.Read(c.fd, c.g.scratch)
-		if again {
-			return
-		}
-		if n <= 0 || err != nil {
-			c.ended(err)
-			return
-		}
-		if !c.take(c.g.scratch[:n]) || n < len(c.g.scratch) && !e.Ended() {
-			return
-		}
-	}
-}
-
-// established reports whether the connection has come about, and then goes on.
-func (c *conn) established() bool {
-	if err := loop.Failed(c.fd); err != nil {
-		c.drop(&c.g.result.Errors.Connect, fmt.Errorf("connect: %w", err))
-		return false
-	}
-	if !loop.Connected(c.fd) {
-		return false
-	}
-	c.connecting = false
+// established goes on when the connection has come about.
+func (c *conn) established() {
 	if c.asked || c.switching {
 		c.say()
 	} else {
 		c.opened()
 	}
-	return true
 }
 
 // opened says that the connection can carry requests.
@@ -104,7 +57,7 @@ func (c *conn) opened() {
 
 // idle reports whether the connection can carry a request now.
 func (c *conn) idle() bool {
-	return c.fd >= 0 && !c.connecting && !c.switching && !c.asked && !c.ending
+	return c.stage == up && !c.switching && !c.asked && !c.ending
 }
 
 // ask sends the next request, which is due since a moment.
@@ -114,40 +67,35 @@ func (c *conn) ask(due time.Duration) {
 	}
 	c.asked, c.due = true, due
 	c.g.busy++
-	switch {
-	case c.fd < 0:
+	switch c.stage {
+	case down:
 		c.connect()
-	case !c.connecting:
+	case up:
 		c.say()
+	}
+}
+
+// begin sends the first request.
+func (c *conn) begin() { c.ask(c.g.clock.now()) }
+
+// overdue calls f for each request that has no answer.
+func (c *conn) overdue(f func(due time.Duration)) {
+	for _, due := range c.waiting {
+		f(due)
+	}
+	if c.asked {
+		f(c.due)
 	}
 }
 
 // say writes the speech's next message.
 func (c *conn) say() {
 	c.g.id++
-	c.head, c.body = c.speech.next(c.g.id)
-	c.flush()
+	c.send(c.speech.next(c.g.id))
 }
 
 // expecting reports whether an answer is due.
 func (c *conn) expecting() bool { return c.asked || c.switching }
-
-// flush writes what waits, and reports whether the connection can be read from.
-func (c *conn) flush() bool {
-	for len(c.head)+len(c.body) > 0 {
-		n, again, err := loop.Write(c.fd, c.head, c.body)
-		if err != nil {
-			c.ended(err)
-			return false
-		}
-		if again {
-			return true
-		}
-		inHead := min(n, len(c.head))
-		c.head, c.body = c.head[inHead:], c.body[n-inHead:]
-	}
-	return true
-}
 
 // take reads answers, and reports whether more may come on this connection.
 func (c *conn) take(in []byte) bool {
@@ -184,6 +132,8 @@ func (e *Errors) kind(err error) *uint64 {
 		return &e.Status
 	case errors.Is(err, errMixed):
 		return &e.Mixed
+	case errors.Is(err, errClosed):
+		return &e.Closed
 	default:
 		return &e.Length
 	}
@@ -194,7 +144,7 @@ func (c *conn) finished() bool {
 	if c.switching {
 		c.switching, c.speech = false, newEcho(c.g.plan.Message.Echo)
 		c.opened()
-		return c.fd >= 0
+		return c.stage == up
 	}
 	c.g.answered(c.due)
 	c.g.busy--
@@ -204,7 +154,7 @@ func (c *conn) finished() bool {
 		return true
 	}
 	c.onward()
-	return c.fd >= 0
+	return c.stage == up
 }
 
 // onward asks what is due next.
@@ -253,12 +203,5 @@ func (c *conn) drop(kind *uint64, err error) {
 	c.close()
 	if (c.g.phase != draining || len(c.waiting) > 0) && c.g.result.Errors.Sum() <= maxErrors {
 		c.connect()
-	}
-}
-
-func (c *conn) close() {
-	if c.fd >= 0 {
-		c.g.loop.Remove(c.fd)
-		c.fd, c.head, c.body = -1, nil, nil
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"podlane.dev/podlane/test/bench/loop"
 	"podlane.dev/podlane/test/bench/measure"
+	"podlane.dev/podlane/test/bench/secure"
 )
 
 // A Plan is one load.
@@ -31,6 +32,11 @@ type Plan struct {
 	Seed uint64
 	// Message is what is said on each connection.
 	Message Message
+	// Secure, where it is set, puts TLS under every connection.
+	Secure *secure.Client
+	// Streams, where it is above 0, makes it HTTP/2 with so many requests at a time on every connection. There is then neither a Rate nor
+	// Fresh, and the message has no body.
+	Streams int
 	// Fresh makes each request on a connection of its own. The message has to ask for the close.
 	Fresh bool
 	// Warmup goes before Duration, and is not counted.
@@ -105,6 +111,18 @@ const (
 	draining              // answers are waited for
 )
 
+// client is one connection of a load, with all that follow it.
+type client interface {
+	// connect begins a connection.
+	connect()
+	// begin sends the first requests of a load without a rate.
+	begin()
+	// overdue calls f for each request that has no answer, with when it was due.
+	overdue(f func(due time.Duration))
+	// close ends the connection.
+	close()
+}
+
 // generator is one load that runs.
 type generator struct {
 	ctx     context.Context // asked at every turn
@@ -112,7 +130,9 @@ type generator struct {
 	loop    *loop.Loop
 	clock   clock
 	scratch []byte
-	conns   []*conn
+	clients []client
+	conns   []*conn // those of clients that have one request at a time
+	block   *block  // the message in HTTP/2
 	phase   phase
 	follow  bool // an answer is followed by the next request
 	keep    bool // a connection that ends is an error, even where nothing is due
@@ -132,6 +152,9 @@ func Run(ctx context.Context, l *loop.Loop, plan Plan) (*Result, error) {
 	g := newGenerator(ctx, l, plan)
 	err := l.Do(func() error {
 		defer g.stop()
+		if err := g.prepare(); err != nil {
+			return err
+		}
 		if err := g.open(); err != nil {
 			return err
 		}
@@ -154,9 +177,17 @@ func newGenerator(ctx context.Context, l *loop.Loop, plan Plan) *generator {
 	}
 }
 
+// prepare makes of the message what HTTP/2 sends.
+func (g *generator) prepare() (err error) {
+	if g.plan.Streams > 0 {
+		g.block, err = newBlock(&g.plan.Message)
+	}
+	return err
+}
+
 // stop closes all connections.
 func (g *generator) stop() {
-	for _, c := range g.conns {
+	for _, c := range g.clients {
 		c.close()
 	}
 }
@@ -168,10 +199,8 @@ const connecting = 64
 func (g *generator) open() error {
 	deadline := g.clock.now() + 30*time.Second
 	for g.opened < g.plan.Connections {
-		for len(g.conns) < g.plan.Connections && len(g.conns)-g.opened+g.busy < connecting {
-			c := newConn(g, len(g.conns))
-			g.conns = append(g.conns, c)
-			c.connect()
+		for len(g.clients) < g.plan.Connections && len(g.clients)-g.opened+g.busy < connecting {
+			g.add().connect()
 		}
 		if err := g.turnOver(10 * time.Millisecond); err != nil {
 			return err
@@ -183,14 +212,26 @@ func (g *generator) open() error {
 	return nil
 }
 
+// add makes one more client.
+func (g *generator) add() client {
+	if g.plan.Streams > 0 {
+		g.clients = append(g.clients, newMulti(g, len(g.clients)))
+	} else {
+		c := newConn(g, len(g.conns))
+		g.conns = append(g.conns, c)
+		g.clients = append(g.clients, c)
+	}
+	return g.clients[len(g.clients)-1]
+}
+
 // begin sends the first requests, or says when the first one of a rate is due.
 func (g *generator) begin() {
 	g.phase, g.due, g.follow = warming, g.clock.now(), g.plan.Rate == 0
 	if !g.follow {
 		return
 	}
-	for _, c := range g.conns {
-		c.ask(g.clock.now())
+	for _, c := range g.clients {
+		c.begin()
 	}
 }
 
@@ -241,13 +282,8 @@ func (g *generator) drain() error {
 			return err
 		}
 	}
-	for _, c := range g.conns {
-		for _, due := range c.waiting {
-			g.unanswered(due)
-		}
-		if c.asked {
-			g.unanswered(c.due)
-		}
+	for _, c := range g.clients {
+		c.overdue(g.unanswered)
 	}
 	return nil
 }

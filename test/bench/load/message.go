@@ -175,7 +175,7 @@ type echo struct {
 
 // The first bytes of a frame: one, final, binary; the mask's bit is in the second, before the length.
 const (
-	binary    = 0x82
+	opBinary  = 0x82
 	masked    = 0x80
 	frameHead = 2
 	maskSize  = 4
@@ -183,7 +183,7 @@ const (
 
 func newEcho(size int) *echo {
 	frame := make([]byte, frameHead+maskSize+size)
-	frame[0], frame[1] = binary, masked|byte(size)
+	frame[0], frame[1] = opBinary, masked|byte(size)
 	// Any mask is one; this one is not that which changes nothing.
 	copy(frame[frameHead:], "\x5a\xa5\x3c\xc3")
 	return &echo{frame, size}
@@ -199,7 +199,7 @@ func (e *echo) take(in []byte) (used int, done bool, err error) {
 	if len(in) < frameHead+e.size {
 		return 0, false, nil
 	}
-	if in[0] != binary || int(in[1]) != e.size {
+	if in[0] != opBinary || int(in[1]) != e.size {
 		return 0, false, fmt.Errorf("%w: frame %x, not of %d bytes", errLength, in[:frameHead], e.size)
 	}
 	mask, sent := e.frame[frameHead:frameHead+maskSize], e.frame[frameHead+maskSize:]
