@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,7 +23,7 @@ import (
 func TestSmoke(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("TMPDIR", dir)
-	names := []string{small64, rate512, upload1m, connect, idle, websocket, small64 + withLog}
+	names := []string{small64, rate512, upload1m, connect, tls64, h2x256, handshake, idle, idleTLS, websocket, small64 + withLog}
 	raw := filepath.Join(t.TempDir(), "raw", "bench.json")
 	var progress, out bytes.Buffer
 	o, err := parse([]string{
@@ -74,7 +75,7 @@ func TestSmoke(t *testing.T) {
 func checkSample(t *testing.T, s report.Sample) {
 	t.Helper()
 	// The system counts CPU time in hundredths of a second: of connections that idle for a moment it may see nothing.
-	worked := s.CPU > 0 && s.LoadCPU > 0 || s.Workload == idle
+	worked := s.CPU > 0 && s.LoadCPU > 0 || s.Workload == idle || s.Workload == idleTLS
 	if s.Answers == 0 || s.Elapsed <= 0 || !worked || s.Resident <= 0 || s.P99 < s.P50 || s.P50 <= 0 {
 		t.Errorf("not everything was measured: %+v", s)
 	}
@@ -84,7 +85,7 @@ func checkSample(t *testing.T, s report.Sample) {
 	if rated := s.Workload == rate512; rated != (s.Offered == 500) {
 		t.Errorf("%s offers %v requests/s", s.Workload, s.Offered)
 	}
-	if s.Workload == idle && s.Answers != 100 {
+	if (s.Workload == idle || s.Workload == idleTLS) && s.Answers != 100 {
 		t.Errorf("%d of 100 idle connections answered", s.Answers)
 	}
 }
@@ -99,7 +100,7 @@ func TestParse(t *testing.T) {
 	if got := o.workloads.String(); got != "idle,connect,small-64" || o.peers.String() != "nginx" || o.builds.String() != "old=/x/podlane" || o.runs != 2 || !o.strict {
 		t.Errorf("%+v", o)
 	}
-	if o.duration != 5*time.Second || o.json != "dist/bench-peers.json" || o.idle != 10000 {
+	if o.duration != 2*time.Second || o.warmup != 500*time.Millisecond || o.quiet != 10*time.Second || o.json != "dist/bench-peers.json" || o.idle != 10000 {
 		t.Errorf("defaults %+v", o)
 	}
 	for _, wrong := range [][]string{
@@ -134,6 +135,11 @@ func TestWorkloads(t *testing.T) {
 			t.Errorf("%s has the rate of %+v, %v", w.name, base, err)
 		}
 	}
+	for name, want := range map[string]int{small64: 11, h2x256: 11, idle: 3, idleTLS: 3} {
+		if w, err := find(name); err != nil || w.runs(11) != want || w.runs(1) != 1 {
+			t.Errorf("%s runs %d times of 11, %v", name, w.runs(11), err)
+		}
+	}
 	list, err := chosen([]string{idle, small64})
 	if err != nil || len(list) != 2 || list[0].name != small64 {
 		t.Errorf("chosen = %v, %v", list, err)
@@ -166,9 +172,15 @@ func TestCheckHead(t *testing.T) {
 	t.Parallel()
 	good := "GET /h/00000000 HTTP/1.1\r\nHost: bench.example\r\nX-Real-IP: 127.0.0.1\r\nX-Forwarded-For: 127.0.0.1\r\nx-forwarded-host: bench.example\r\n" +
 		"X-Forwarded-Port: 4080\r\nX-Forwarded-Proto: http\r\nX-Request-ID: 0123456789abcdef0123456789abcdef\r\nConnection: keep-alive\r\n\r\n"
-	if err := checkHead([]byte(good), 4080); err != nil {
+	site := peers.Site{Address: netip.MustParseAddrPort("127.0.0.1:4080")}
+	if err := checkHead([]byte(good), site); err != nil {
 		t.Error(err)
 	}
+	site.Mode = peers.TLS
+	if err := checkHead([]byte(good), site); err == nil {
+		t.Error("http over TLS is accepted")
+	}
+	site.Mode = peers.Plain
 	for _, change := range [][2]string{
 		{"GET /h/", "GET //h/"},
 		{"HTTP/1.1", "HTTP/1.0"},
@@ -185,7 +197,7 @@ func TestCheckHead(t *testing.T) {
 		if wrong == good {
 			t.Fatalf("%q changes nothing", change)
 		}
-		if err := checkHead([]byte(wrong), 4080); err == nil {
+		if err := checkHead([]byte(wrong), site); err == nil {
 			t.Errorf("accepted: %q", wrong)
 		}
 	}

@@ -89,10 +89,10 @@ func parse(args []string, help io.Writer) (*options, error) {
 		fmt.Fprint(help, "\nFlags:\n\n")
 		f.PrintDefaults()
 	}
-	f.IntVar(&o.runs, "runs", 5, "how often each proxy does each workload")
-	f.DurationVar(&o.duration, "duration", 5*time.Second, "how long each run is measured")
-	f.DurationVar(&o.warmup, "warmup", time.Second, "how long each run goes on before it is measured")
-	f.DurationVar(&o.quiet, "quiet", 5*time.Second, "how long connections are idle before memory is measured")
+	f.IntVar(&o.runs, "runs", 11, "how often each proxy does each workload; those of idle connections at most 3 times")
+	f.DurationVar(&o.duration, "duration", 2*time.Second, "how long each run is measured")
+	f.DurationVar(&o.warmup, "warmup", 500*time.Millisecond, "how long each run goes on before it is measured")
+	f.DurationVar(&o.quiet, "quiet", 10*time.Second, "how long connections are idle before memory is measured")
 	f.Var(&o.workloads, "only", "`workloads` to run, comma-separated (default all)")
 	f.Var(&o.peers, "peers", "`proxies` to run, comma-separated: nginx, haproxy, caddy, reverseproxy, podlane, and the names of -podlane\n"+
 		"(default all that are installed)")
@@ -101,7 +101,7 @@ func parse(args []string, help io.Writer) (*options, error) {
 	f.Float64Var(&o.calm, "calm", 5, "percent of the cores that other programs may use before a run is made again")
 	f.IntVar(&o.retries, "retries", 2, "how often; the calmest counts")
 	f.DurationVar(&o.wait, "wait", 0, "how long each run may wait for other programs to use less than that")
-	f.IntVar(&o.idle, "idle", 10000, "idle connections of the workload idle")
+	f.IntVar(&o.idle, "idle", 10000, "idle connections of the workloads idle and idle-tls")
 	f.IntVar(&o.cores.proxy, "proxy-core", -1, "core of the proxies (default the last one)")
 	f.IntVar(&o.cores.load, "load-core", -1, "core of the load (default the first one)")
 	f.IntVar(&o.cores.backend, "backend-core", -1, "core of the backends (default a third one where there is one, else the load's)")

@@ -18,13 +18,16 @@ func (s *stand) runAll(ctx context.Context) (*report.Results, error) {
 		return nil, err
 	}
 	results := s.describe()
-	done, total := 0, len(list)*s.o.runs*len(s.peers)
+	done, total := 0, 0
+	for _, w := range list {
+		total += w.runs(s.o.runs) * len(s.peers)
+	}
 	for _, w := range list {
 		if err := s.setRate(ctx, w, results); err != nil {
 			return results, err
 		}
-		results.Workloads = append(results.Workloads, report.Workload{Name: w.name, What: w.what, Kind: w.kind, Logged: w.logged})
-		for run := 1; run <= s.o.runs; run++ {
+		results.Workloads = append(results.Workloads, report.Workload{Name: w.name, What: w.what, Kind: w.kind, Mode: w.mode.String(), Logged: w.logged})
+		for run := 1; run <= w.runs(s.o.runs); run++ {
 			for _, p := range s.peers {
 				sample, err := s.settled(ctx, w, p, run)
 				if err != nil {

@@ -16,6 +16,7 @@ import (
 	"podlane.dev/podlane/test/bench/backend"
 	"podlane.dev/podlane/test/bench/loop"
 	"podlane.dev/podlane/test/bench/peers"
+	"podlane.dev/podlane/test/bench/report"
 )
 
 // stand is what all runs share: the loops with the backends, the executables, the folder.
@@ -31,6 +32,8 @@ type stand struct {
 	// reference is of whose maximum rates are a part: nginx, or where it is not installed the first of the others.
 	reference peers.Peer
 	absent    []string // what is not installed, in words
+	// certificate is every proxy's, where a workload has TLS.
+	certificate *peers.Certificate
 }
 
 // newStand builds what has to be built and starts the backends.
@@ -46,6 +49,9 @@ func newStand(ctx context.Context, o *options) (*stand, error) {
 		return nil, err
 	}
 	var err error
+	if s.certificate, err = peers.NewCertificate(); err != nil {
+		return nil, err
+	}
 	if s.dir, err = os.MkdirTemp("", "podlane-bench-"); err != nil {
 		return nil, err
 	}
@@ -74,7 +80,7 @@ func raiseFiles(o *options) error {
 	}
 	const others = 200
 	list, err := chosen(o.workloads)
-	if slices.ContainsFunc(list, func(w workload) bool { return w.name == idle }) && limit.Max < uint64(o.idle)+others {
+	if slices.ContainsFunc(list, func(w workload) bool { return w.kind == report.Idle }) && limit.Max < uint64(o.idle)+others {
 		return fmt.Errorf("-idle: %d connections need more than the %d files that may be open (ulimit -Hn)", o.idle, limit.Max)
 	}
 	return err

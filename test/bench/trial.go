@@ -14,13 +14,15 @@ import (
 	"podlane.dev/podlane/test/bench/measure"
 	"podlane.dev/podlane/test/bench/peers"
 	"podlane.dev/podlane/test/bench/report"
+	"podlane.dev/podlane/test/bench/secure"
 )
 
 // trial is one proxy that runs, for one run of one workload.
 type trial struct {
 	s       *stand
 	address netip.AddrPort
-	pids    []int // of the proxy
+	secure  *secure.Client // nil without TLS
+	pids    []int          // of the proxy
 	run     int
 	rate    float64 // that a workload with a rate offers
 	total   uint64  // answers in all, warm-up included: what an access log has to have
@@ -39,7 +41,7 @@ func (s *stand) once(ctx context.Context, w workload, p peers.Peer, run int) (sa
 	if err != nil {
 		return sample, err
 	}
-	site := peers.Site{Mode: w.mode, Address: address, Backends: s.backends, Dir: dir, Core: s.cores.proxy}
+	site := peers.Site{Mode: w.mode, Certificate: s.certificate, Address: address, Backends: s.backends, Dir: dir, Core: s.cores.proxy}
 	if w.logged {
 		site.AccessLog = filepath.Join(dir, "access.log")
 	}
@@ -49,6 +51,11 @@ func (s *stand) once(ctx context.Context, w workload, p peers.Peer, run int) (sa
 	}
 	defer process.Stop()
 	t := &trial{s: s, address: address, run: run, rate: s.rates[w.name]}
+	if w.mode != peers.Plain {
+		if t.secure, err = secure.NewClient(peers.Host, w.mode.Protocol()); err != nil {
+			return sample, err
+		}
+	}
 	sample, err = t.measure(ctx, w, site, process.PID())
 	switch {
 	case ctx.Err() != nil:
@@ -91,6 +98,7 @@ func missing(log string, requests uint64) (int64, error) {
 type shape struct {
 	message     load.Message
 	connections int
+	streams     int // of each connection, in HTTP/2
 	fresh       bool
 	rated       bool
 }
@@ -106,6 +114,7 @@ func (s shape) measure(ctx context.Context, t *trial) (report.Sample, error) {
 	w := &window{trial: t}
 	plan := load.Plan{
 		Address: t.address, Sources: sources(1), Connections: s.connections, Message: s.message, Fresh: s.fresh,
+		Secure: t.secure, Streams: s.streams,
 		Warmup: t.s.o.warmup, Duration: t.s.o.duration, Seed: uint64(t.run), Begin: w.open, End: w.close,
 	}
 	if s.fresh {
@@ -132,7 +141,8 @@ func hold(ctx context.Context, t *trial) (report.Sample, error) {
 	nothing := func() error { return nil }
 	// The proxy's code is in memory before the first of them comes, and what it needs once.
 	warm, err := load.Run(ctx, t.s.loop, load.Plan{
-		Address: t.address, Sources: sources(1), Connections: 16, Message: message, Duration: 500 * time.Millisecond, Begin: nothing, End: nothing,
+		Address: t.address, Sources: sources(1), Connections: 16, Message: message, Secure: t.secure, Duration: 500 * time.Millisecond,
+		Begin: nothing, End: nothing,
 	})
 	if err != nil {
 		return report.Sample{}, err
@@ -152,7 +162,7 @@ func hold(ctx context.Context, t *trial) (report.Sample, error) {
 	var after measure.Memory
 	w := &window{trial: t}
 	result, err := load.Hold(ctx, t.s.loop, load.Plan{
-		Address: t.address, Sources: sources(8), Connections: t.s.o.idle, Message: message, Duration: t.s.o.quiet, Begin: w.open,
+		Address: t.address, Sources: sources(8), Connections: t.s.o.idle, Message: message, Secure: t.secure, Duration: t.s.o.quiet, Begin: w.open,
 		End: func() (err error) {
 			after, err = measure.Resident(t.pids)
 			return errors.Join(err, w.close())

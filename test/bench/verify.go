@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"net"
@@ -25,7 +27,7 @@ func verify(ctx context.Context, site peers.Site) error {
 	if status != http.StatusOK {
 		return fmt.Errorf("status %d for a request to a backend", status)
 	}
-	if err := checkHead(head, site.Address.Port()); err != nil {
+	if err := checkHead(head, site); err != nil {
 		return fmt.Errorf("%w; the backend got\n%s", err, head)
 	}
 	if status, _, err = ask(ctx, site, "other.example"); err == nil && status == http.StatusOK {
@@ -34,30 +36,43 @@ func verify(ctx context.Context, site peers.Site) error {
 	return err
 }
 
-// ask sends one request over a connection of its own.
+// ask sends one request over a connection of its own, on which it also checks TLS, where there is TLS.
 func ask(ctx context.Context, site peers.Site, host string) (status int, body []byte, err error) {
-	c, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "tcp", site.Address.String())
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	transport := &http.Transport{
+		DisableCompression: true,
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, site.Address.String())
+		},
+		Protocols: &http.Protocols{},
+	}
+	defer transport.CloseIdleConnections()
+	transport.Protocols.SetHTTP1(site.Mode != peers.H2)
+	transport.Protocols.SetHTTP2(site.Mode == peers.H2)
+	if site.Mode != peers.Plain {
+		trusted := x509.NewCertPool()
+		trusted.AddCert(site.Certificate.Leaf)
+		transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: trusted, ServerName: peers.Host}
+	}
+	q, err := http.NewRequestWithContext(ctx, http.MethodGet, site.Mode.Scheme()+"://"+host+backend.Head+"00000000", http.NoBody)
 	if err != nil {
 		return 0, nil, err
 	}
-	defer c.Close()
-	if err := c.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
-		return 0, nil, err
-	}
-	if _, err := fmt.Fprintf(c, "GET %s00000000 HTTP/1.1\r\nHost: %s\r\n\r\n", backend.Head, host); err != nil {
-		return 0, nil, err
-	}
-	response, err := http.ReadResponse(bufio.NewReader(c), nil)
+	response, err := transport.RoundTrip(q)
 	if err != nil {
 		return 0, nil, err
 	}
 	defer response.Body.Close()
+	if isH2 := response.ProtoMajor == 2; isH2 != (site.Mode == peers.H2) {
+		return 0, nil, fmt.Errorf("the answer is in %s", response.Proto)
+	}
 	body, err = io.ReadAll(response.Body)
 	return response.StatusCode, body, err
 }
 
 // checkHead says what is wrong with a head that a proxy sent to a backend.
-func checkHead(head []byte, port uint16) error {
+func checkHead(head []byte, site peers.Site) error {
 	r := textproto.NewReader(bufio.NewReader(bytes.NewReader(head)))
 	line, err := r.ReadLine()
 	if err != nil {
@@ -72,7 +87,7 @@ func checkHead(head []byte, port uint16) error {
 	}
 	for name, want := range map[string]string{
 		"Host": peers.Host, "X-Real-Ip": "127.0.0.1", "X-Forwarded-For": "127.0.0.1", "X-Forwarded-Host": peers.Host,
-		"X-Forwarded-Port": strconv.Itoa(int(port)), "X-Forwarded-Proto": "http",
+		"X-Forwarded-Port": strconv.Itoa(int(site.Address.Port())), "X-Forwarded-Proto": site.Mode.Scheme(),
 	} {
 		if got := fields[name]; len(got) != 1 || got[0] != want {
 			return fmt.Errorf("%s is %q, not %q", name, got, want)

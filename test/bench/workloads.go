@@ -34,6 +34,10 @@ const (
 	upload1m  = "upload-1m"
 	connect   = "connect"
 	idle      = "idle"
+	tls64     = "tls-64"
+	h2x256    = "h2-16x16"
+	handshake = "handshake"
+	idleTLS   = "idle-tls"
 	websocket = "websocket"
 	withLog   = "-log" // behind a name: the same with access logs
 )
@@ -45,6 +49,8 @@ func workloads() []workload {
 	rated.rated = true
 	fresh := shape{message: request("GET "+backend.Small, "Connection: close\r\n"), connections: 64, fresh: true}
 	fresh.message.Length = backend.SmallSize
+	multiplexed := small.with(16)
+	multiplexed.streams = 16
 	list := []workload{
 		{name: small64, kind: report.Closed, what: "GET of 128 bytes, 64 connections", measure: small.with(64).measure},
 		{name: small512, kind: report.Closed, what: "GET of 128 bytes, 512 connections", measure: small.with(512).measure},
@@ -52,7 +58,14 @@ func workloads() []workload {
 		{name: answer64k, kind: report.Closed, what: "GET of 64 KiB, 64 connections", measure: shape{message: get(backend.Large, backend.LargeSize)}.with(64).measure},
 		{name: upload1m, kind: report.Closed, what: "POST of 1 MiB, 16 connections", measure: shape{message: post(1 << 20)}.with(16).measure},
 		{name: connect, kind: report.Closed, what: "GET of 128 bytes on a connection of its own, 64 at a time", measure: fresh.measure},
+		{name: tls64, kind: report.Closed, mode: peers.TLS, what: "GET of 128 bytes over TLS, 64 connections", measure: small.with(64).measure},
+		{name: h2x256, kind: report.Closed, mode: peers.H2, what: "GET of 128 bytes in HTTP/2, 16 connections with 16 streams each", measure: multiplexed.measure},
+		{
+			name: handshake, kind: report.Closed, mode: peers.TLS, measure: fresh.measure,
+			what: "full handshakes, ECDSA with P-256, each with one GET of 128 bytes on a connection of its own, 64 at a time",
+		},
 		{name: idle, kind: report.Idle, what: "idle connections, each after one request", measure: hold},
+		{name: idleTLS, kind: report.Idle, mode: peers.TLS, what: "idle connections over TLS, each after one request", measure: hold},
 		{name: websocket, kind: report.Closed, what: "WebSocket messages of 32 bytes sent back, 256 connections", measure: shape{message: messages(32)}.with(256).measure},
 	}
 	for _, w := range slices.Clone(list) {
@@ -65,6 +78,15 @@ func workloads() []workload {
 		}
 	}
 	return list
+}
+
+// runs is how often each proxy does it, where the flag says so often. What idle connections hold does not depend on what other programs do.
+func (w workload) runs(most int) int {
+	const idle = 3
+	if w.kind == report.Idle {
+		return min(most, idle)
+	}
+	return most
 }
 
 // find returns the workload of a name.

@@ -16,6 +16,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,8 +27,8 @@ import (
 	"podlane.dev/podlane/test/bench/secure"
 )
 
-// withTLS returns the address of a TLS server on goroutines, which serves connections with serve.
-func withTLS(t *testing.T, protocol string, serve func(c net.Conn)) netip.AddrPort {
+// listenTLS returns a listener with a certificate for one protocol.
+func listenTLS(t *testing.T, protocol string) (net.Listener, netip.AddrPort) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -44,6 +45,13 @@ func withTLS(t *testing.T, protocol string, serve func(c net.Conn)) netip.AddrPo
 	if err != nil {
 		t.Fatal(err)
 	}
+	return l, netip.MustParseAddrPort(l.Addr().String())
+}
+
+// withTLS returns the address of a TLS server on goroutines, which serves connections with serve.
+func withTLS(t *testing.T, protocol string, serve func(c net.Conn)) netip.AddrPort {
+	t.Helper()
+	l, at := listenTLS(t, protocol)
 	var serving sync.WaitGroup
 	t.Cleanup(func() {
 		_ = l.Close()
@@ -57,13 +65,39 @@ func withTLS(t *testing.T, protocol string, serve func(c net.Conn)) netip.AddrPo
 			}
 			serving.Go(func() {
 				defer c.Close()
-				if c.(*tls.Conn).HandshakeContext(t.Context()) == nil {
-					serve(c)
-				}
+				serve(c)
 			})
 		}
 	})
-	return netip.MustParseAddrPort(l.Addr().String())
+	return at
+}
+
+// withHTTP2 returns the address of net/http's server in HTTP/2, which answers as the backend does small requests.
+func withHTTP2(t *testing.T, streams int, before func(w http.ResponseWriter, q *http.Request)) netip.AddrPort {
+	t.Helper()
+	l, at := listenTLS(t, "h2")
+	server := &http.Server{
+		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: streams},
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+			id, ok := strings.CutPrefix(q.RequestURI, backend.Small)
+			if !ok || q.ProtoMajor != 2 {
+				w.WriteHeader(http.StatusBadRequest)
+				return
+			}
+			before(w, q)
+			_, _ = io.WriteString(w, id+strings.Repeat("x", backend.SmallSize-len(id)))
+		}),
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = server.Serve(l)
+	}()
+	t.Cleanup(func() {
+		_ = server.Close()
+		<-done
+	})
+	return at
 }
 
 // secured is a plan over TLS.
@@ -136,24 +170,16 @@ func TestNoTLS(t *testing.T) {
 	}
 }
 
-// TestMulti: x/net's server has all requests at a time, each with the fields of the message, and every answer is its own.
+// TestMulti: net/http's server has all requests at a time, each with the fields of the message, and every answer is its own.
 func TestMulti(t *testing.T) {
 	l := start(t)
-	for name, h := range map[string]*http2.Server{
-		"plain": {}, "few streams": {MaxConcurrentStreams: 16},
-	} {
+	for name, streams := range map[string]int{"plain": 250, "few streams": 16} {
 		t.Run(name, func(t *testing.T) {
-			at := withTLS(t, "h2", func(c net.Conn) {
-				h.ServeConn(c, &http2.ServeConnOpts{Handler: http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
-					id, ok := strings.CutPrefix(q.RequestURI, backend.Small)
-					if !ok || q.Host != "a" || q.Header.Get("User-Agent") != "bench/1" {
-						w.WriteHeader(http.StatusBadRequest)
-						return
-					}
-					_, _ = io.WriteString(w, id+strings.Repeat("x", backend.SmallSize-len(id)))
-				})})
-			})
-			p := secured(t, at, "h2")
+			p := secured(t, withHTTP2(t, streams, func(w http.ResponseWriter, q *http.Request) {
+				if q.Host != "a" || q.Header.Get("User-Agent") != "bench/1" {
+					w.WriteHeader(http.StatusBadRequest)
+				}
+			}), "h2")
 			p.Connections, p.Streams, p.Warmup = 3, 16, 20*time.Millisecond
 			p.Message.Head = []byte("GET " + backend.Small + ID + " HTTP/1.1\r\nHost: a\r\nUser-Agent: bench/1\r\n\r\n")
 			r, err := Run(t.Context(), l, p)
@@ -165,6 +191,13 @@ func TestMulti(t *testing.T) {
 			}
 		})
 	}
+	t.Run("too few", func(t *testing.T) {
+		p := secured(t, withHTTP2(t, 15, func(http.ResponseWriter, *http.Request) {}), "h2")
+		p.Streams = 16
+		if r, err := Run(t.Context(), l, p); err == nil && r.Errors.Sum() == 0 {
+			t.Errorf("%d answers of a server that allows less", r.Answers)
+		}
+	})
 }
 
 // scripted is a server of HTTP/2 that answers what a test says.
@@ -261,23 +294,11 @@ func TestMultiErrors(t *testing.T) {
 // TestGoAway: a connection that the proxy ends in order costs no request: what it has not begun is asked on the next one.
 func TestGoAway(t *testing.T) {
 	l := start(t)
-	var mu sync.Mutex
-	answered := 0
-	at := withTLS(t, "h2", func(c net.Conn) {
-		s := &http2.Server{}
-		seen := 0
-		hs := &http.Server{}
-		s.ServeConn(c, &http2.ServeConnOpts{BaseConfig: hs, Handler: http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
-			mu.Lock()
-			if seen++; seen == 20 {
-				w.Header().Set("Connection", "close") // x/net's server then says GOAWAY
-			}
-			answered++
-			mu.Unlock()
-			id := strings.TrimPrefix(q.RequestURI, backend.Small)
-			w.Header().Set("Content-Length", "128")
-			_, _ = io.WriteString(w, id+strings.Repeat("x", backend.SmallSize-len(id)))
-		})})
+	var asked atomic.Int64
+	at := withHTTP2(t, 100, func(w http.ResponseWriter, _ *http.Request) {
+		if asked.Add(1)%20 == 0 {
+			w.Header().Set("Connection", "close") // net/http's server then says GOAWAY
+		}
 	})
 	p := secured(t, at, "h2")
 	p.Streams, p.Connections = 8, 2

@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 )
 
-// caddyText is a site without TLS, of which one host is routed. Caddy itself sets X-Forwarded-For, -Host and -Proto. Beyond its defaults: idle connections to
+// caddyText is a site of which one host is routed, without TLS or with a certificate that is given. Caddy itself sets X-Forwarded-For, -Host and -Proto. Beyond its defaults: idle connections to
 // the backends enough for all clients (by default 32, which would make connecting what is measured), and no asking for gzip.
 const caddyText = `{
 	admin off
@@ -15,15 +15,15 @@ const caddyText = `{
 		level ERROR
 	}
 	servers {
-		protocols h1
+		protocols PROTOCOLS
 		timeouts {
 			idle 75s
 		}
 	}
 }
-:PORT {
+SCHEME://:PORT {
 	bind ADDRESS
-LOG	@bench host HOST
+CERTIFICATELOG	@bench host HOST
 	handle @bench {
 		reverse_proxy BACKENDS {
 			lb_policy random_choose 2
@@ -56,10 +56,14 @@ func launchCaddy(s Site) Launch {
 		log = "\tlog {\n\t\toutput file " + s.AccessLog + " {\n\t\t\troll_disabled\n\t\t}\n\t\tlevel INFO\n\t}\n"
 	}
 	backends := lines(s.Backends, func(i int, b netip.AddrPort) string { return fmt.Sprintf("%s ", b) })
-	file := filepath.Join(s.Dir, "Caddyfile")
+	file, protocols, certificate := filepath.Join(s.Dir, "Caddyfile"), "h1", ""
+	if s.Mode != Plain {
+		protocols, certificate = "h1 h2", "\ttls "+s.file(chainFile)+" "+s.file(keyFile)+"\n"
+	}
 	return Launch{
-		Files: map[string]string{"Caddyfile": render(caddyText, "LOG", log, "HOST", Host, "PORT", fmt.Sprint(s.Address.Port()),
-			"ADDRESS", s.Address.Addr().String(), "BACKENDS ", backends)},
+		Files: s.withCertificate(map[string]string{"Caddyfile": render(caddyText, "CERTIFICATE", certificate, "PROTOCOLS", protocols,
+			"SCHEME", s.Mode.Scheme(), "LOG", log, "HOST", Host, "PORT", fmt.Sprint(s.Address.Port()),
+			"ADDRESS", s.Address.Addr().String(), "BACKENDS ", backends)}),
 		Args: []string{"run", "--config", file, "--adapter", "caddyfile"},
 		Env:  []string{"HOME=" + s.Dir, "XDG_CONFIG_HOME=" + s.Dir, "XDG_DATA_HOME=" + s.Dir, "GOMAXPROCS=1"},
 	}

@@ -24,11 +24,11 @@ defaults
 	timeout tunnel 1h
 LOGDEFAULTS
 frontend clients
-	bind ADDRESS backlog 4096
+	bind ADDRESS backlog 4096TLS
 	http-request set-header X-Real-IP %[src]
 	http-request set-header X-Forwarded-Host %[req.hdr(host)]
 	http-request set-header X-Forwarded-Port %[dst_port]
-	http-request set-header X-Forwarded-Proto http
+	http-request set-header X-Forwarded-Proto SCHEME
 	http-request set-header X-Request-ID %[uuid()]
 	option forwardfor
 	acl bench hdr(host) -i HOST
@@ -51,9 +51,13 @@ func launchHAProxy(s Site) Launch {
 	servers := lines(s.Backends, func(i int, b netip.AddrPort) string {
 		return fmt.Sprintf("\tserver pod%d %s max-reuse 10000 pool-purge-delay 55s\n", i+1, b)
 	})
+	tls := ""
+	if s.Mode != Plain {
+		tls = " ssl crt " + s.file(bothFile) + " alpn h2,http/1.1"
+	}
 	return Launch{
-		Files: map[string]string{"haproxy.cfg": render(haproxyText, "LOGGLOBAL\n", global, "LOGDEFAULTS\n", defaults,
-			"DIR", s.Dir, "ADDRESS", s.Address.String(), "HOST", Host, "SERVERS", servers)},
+		Files: s.withCertificate(map[string]string{"haproxy.cfg": render(haproxyText, "TLS", tls, "SCHEME", s.Mode.Scheme(), "LOGGLOBAL\n", global, "LOGDEFAULTS\n", defaults,
+			"DIR", s.Dir, "ADDRESS", s.Address.String(), "HOST", Host, "SERVERS", servers)}),
 		Args:   []string{"-db", "-f", filepath.Join(s.Dir, "haproxy.cfg")},
 		Stdout: s.AccessLog,
 	}

@@ -26,7 +26,7 @@ http {
 	access_log LOG;
 	keepalive_timeout 75s;
 	keepalive_requests 10000;
-	client_max_body_size 16m;
+CERTIFICATE	client_max_body_size 16m;
 	client_body_temp_path DIR/body;
 	proxy_temp_path DIR/proxy;
 	fastcgi_temp_path DIR/fastcgi;
@@ -40,11 +40,11 @@ SERVERS		keepalive 1024;
 		keepalive_timeout 55s;
 	}
 	server {
-		listen ADDRESS default_server backlog=4096;
+		listen ADDRESS default_server backlog=4096LISTEN;
 		return 404;
 	}
 	server {
-		listen ADDRESS;
+		listen ADDRESSLISTEN;
 		server_name HOST;
 		proxy_http_version 1.1;
 		proxy_connect_timeout 5s;
@@ -65,6 +65,14 @@ HEADERS			proxy_pass http://pods;
 		}
 	}
 }
+`
+
+// nginxTLS is what that controller sets by default.
+const nginxTLS = `	ssl_protocols TLSv1.2 TLSv1.3;
+	ssl_session_cache shared:SSL:10m;
+	ssl_session_timeout 10m;
+	ssl_session_tickets off;
+	ssl_buffer_size 4k;
 `
 
 const nginxHeaders = `			proxy_set_header Host $host;
@@ -89,9 +97,19 @@ func launchNGINX(s Site) Launch {
 	servers := lines(s.Backends, func(_ int, b netip.AddrPort) string {
 		return fmt.Sprintf("\t\tserver %s max_fails=1 fail_timeout=10s;\n", b)
 	})
+	listen, certificate := "", ""
+	switch s.Mode {
+	case TLS:
+		listen = " ssl"
+	case H2:
+		listen = " ssl http2" // newer ones would have a line of its own for http2, and take this
+	}
+	if s.Mode != Plain {
+		certificate = "\tssl_certificate " + s.file(chainFile) + ";\n\tssl_certificate_key " + s.file(keyFile) + ";\n" + nginxTLS
+	}
 	return Launch{
-		Files: map[string]string{"nginx.conf": render(nginxText,
-			"HEADERS", nginxHeaders, "DIR", s.Dir, "LOG", log, "SERVERS", servers, "ADDRESS", s.Address.String(), "HOST", Host)},
+		Files: s.withCertificate(map[string]string{"nginx.conf": render(nginxText, "LISTEN", listen, "CERTIFICATE", certificate,
+			"HEADERS", nginxHeaders, "DIR", s.Dir, "LOG", log, "SERVERS", servers, "ADDRESS", s.Address.String(), "HOST", Host)}),
 		// -e is where errors go until the file has been read: without it, to a folder of Debian's.
 		Args: []string{"-e", filepath.Join(s.Dir, "error.log"), "-p", s.Dir, "-c", filepath.Join(s.Dir, "nginx.conf")},
 	}

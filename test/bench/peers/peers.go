@@ -2,9 +2,10 @@
 // less busy of two backends drawn at random, over connections that are kept, with the same forwarded headers. It starts and
 // stops the processes, and neither loads nor measures them.
 //
-// What is the same everywhere: one thread of work on one core; HTTP/1.1 and kept connections on both sides, closed after 10,000
+// What is the same everywhere: one thread of work on one core; HTTP/1.1 to the backends, and kept connections on both sides, closed after 10,000
 // requests where a proxy counts them; Host unchanged, X-Real-IP, X-Forwarded-For, -Host, -Port and -Proto, and an X-Request-ID of 128 random bits;
-// request bodies that stream, up to 16 MiB; the same limits of time. Everything else is each proxy's default, unless its file
+// request bodies that stream, up to 16 MiB; the same limits of time; one certificate, and TLS 1.3 with what the client offers, which is one
+// cipher suite and one key exchange. Everything else is each proxy's default, unless its file
 // here says why not.
 package peers
 
@@ -25,7 +26,36 @@ type Mode int
 const (
 	// Plain is HTTP/1.1 without TLS.
 	Plain Mode = iota
+	// TLS is HTTP/1.1 over TLS.
+	TLS
+	// H2 is HTTP/2 over TLS.
+	H2
 )
+
+// String is what a proxy speaks with its clients.
+func (m Mode) String() string {
+	return [...]string{"HTTP/1.1", "HTTP/1.1 over TLS", "HTTP/2 over TLS"}[m]
+}
+
+// Protocol is the mode's name in ALPN, "" without TLS.
+func (m Mode) Protocol() string {
+	switch m {
+	case TLS:
+		return "http/1.1"
+	case H2:
+		return "h2"
+	default:
+		return ""
+	}
+}
+
+// Scheme is that of the mode's URLs.
+func (m Mode) Scheme() string {
+	if m == Plain {
+		return "http"
+	}
+	return "https"
+}
 
 // Host is the one that requests are for. For others every proxy has no route.
 const Host = "bench.example"
@@ -36,6 +66,8 @@ type Site struct {
 	Mode Mode
 	// Address is where the proxy listens.
 	Address netip.AddrPort
+	// Certificate is for Host, where the mode has TLS.
+	Certificate *Certificate
 	// Backends are where requests go.
 	Backends []netip.AddrPort
 	// Dir is a folder of the proxy's own, an absolute path.

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -19,11 +20,23 @@ import (
 	"podlane.dev/podlane/router/manifest"
 )
 
-func site(dir, log string) Site {
+// modes are all there are.
+var modes = []Mode{Plain, TLS, H2}
+
+// shown is the certificate of all tests.
+var shown = sync.OnceValues(NewCertificate)
+
+func site(t *testing.T, dir, log string) Site {
+	t.Helper()
+	c, err := shown()
+	if err != nil {
+		t.Fatal(err)
+	}
 	return Site{
-		Address:  netip.MustParseAddrPort("127.0.0.1:4080"),
-		Backends: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:5001"), netip.MustParseAddrPort("127.0.0.1:5002")},
-		Dir:      dir, AccessLog: log,
+		Certificate: c,
+		Address:     netip.MustParseAddrPort("127.0.0.1:4080"),
+		Backends:    []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:5001"), netip.MustParseAddrPort("127.0.0.1:5002")},
+		Dir:         dir, AccessLog: log,
 	}
 }
 
@@ -45,27 +58,42 @@ func said(l Launch) string {
 func TestLaunch(t *testing.T) {
 	t.Parallel()
 	for _, p := range everyone() {
-		off, on := said(p.Launch(site("/dir", ""))), said(p.Launch(site("/dir", "/dir/access.log")))
-		for _, want := range []string{"4080", "5001", "5002", Host} {
-			if !strings.Contains(off, want) {
-				t.Errorf("%s is not told of %s:\n%s", p.Name, want, off)
-			}
+		for _, mode := range modes {
+			t.Run(p.Name+" "+mode.String(), func(t *testing.T) { testLaunch(t, p, mode) })
 		}
-		if strings.Contains(off, "/dir/access.log") || !strings.Contains(on, "/dir/access.log") {
-			t.Errorf("%s: the access log is not where it is asked for:\n%s\n%s", p.Name, off, on)
+	}
+}
+
+func testLaunch(t *testing.T, p Peer, mode Mode) {
+	t.Helper()
+	quiet, logged := site(t, "/dir", ""), site(t, "/dir", "/dir/access.log")
+	quiet.Mode, logged.Mode = mode, mode
+	// One in which nothing looks like a placeholder.
+	quiet.Certificate = &Certificate{Chain: []byte("chain"), Key: []byte("key")}
+	logged.Certificate = quiet.Certificate
+	off, on := said(p.Launch(quiet)), said(p.Launch(logged))
+	for _, want := range []string{"4080", "5001", "5002", Host} {
+		if !strings.Contains(off, want) {
+			t.Errorf("%s is not told of %s:\n%s", p.Name, want, off)
 		}
-		for _, placeholder := range []string{"ADDRESS", "HOST", "HEADERS", "SERVERS", "BACKENDS", "INDEX", "LOG", "DIR/"} {
-			if strings.Contains(on+off, placeholder) {
-				t.Errorf("%s: %s was not replaced:\n%s", p.Name, placeholder, on)
-			}
+	}
+	if strings.Contains(off, "/dir/access.log") || !strings.Contains(on, "/dir/access.log") {
+		t.Errorf("%s: the access log is not where it is asked for:\n%s\n%s", p.Name, off, on)
+	}
+	for _, placeholder := range []string{"ADDRESS", "HOST", "HEADERS", "SERVERS", "BACKENDS", "INDEX", "LOG", "DIR/", "LISTEN", "CERTIFICATE", "PROTOCOLS", "SCHEME", "CHAIN", "KEY"} {
+		if strings.Contains(on+off, placeholder) {
+			t.Errorf("%s: %s was not replaced:\n%s", p.Name, placeholder, on)
 		}
+	}
+	if told := strings.Contains(on, "tls."); told != (mode != Plain) {
+		t.Errorf("%s has a certificate: %v", p.Name, told)
 	}
 }
 
 // TestNGINX: of its upstream the balancing method has to stand before keepalive, or connections are not kept.
 func TestNGINX(t *testing.T) {
 	t.Parallel()
-	text := launchNGINX(site("/dir", "")).Files["nginx.conf"]
+	text := launchNGINX(site(t, "/dir", "")).Files["nginx.conf"]
 	random, keep := strings.Index(text, "random two least_conn;"), strings.Index(text, "\t\tkeepalive 1024;")
 	if random < 0 || keep < random {
 		t.Errorf("random at %d, keepalive at %d", random, keep)
@@ -78,24 +106,38 @@ func TestNGINX(t *testing.T) {
 // TestManifests: Podlane's own reader has nothing to say against them.
 func TestManifests(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	for name, text := range launchPodlane(site(dir, "")).Files {
+	for _, mode := range modes {
+		dir := t.TempDir()
+		of := site(t, dir, "")
+		of.Mode = mode
+		write(t, dir, launchPodlane(of).Files)
+		set, err := manifest.Read(os.DirFS(filepath.Join(dir, "manifests")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range set.Problems {
+			t.Error(p)
+		}
+		secrets := map[bool]int{true: 0, false: 1}[mode == Plain]
+		if n, m := len(set.Snapshot.Ingresses), len(set.Slices[router.Service{Namespace: "default", Name: "pods"}]); n != 1 || m != 2 {
+			t.Errorf("%d Ingresses and %d slices, want 1 and 2", n, m)
+		}
+		if n := len(set.Snapshot.Secrets); n != secrets {
+			t.Errorf("%v: %d Secrets, want %d", mode, n, secrets)
+		}
+	}
+}
+
+// write writes the files of a launch.
+func write(t *testing.T, dir string, files map[string]string) {
+	t.Helper()
+	for name, text := range files {
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-	}
-	set, err := manifest.Read(os.DirFS(filepath.Join(dir, "manifests")))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range set.Problems {
-		t.Error(p)
-	}
-	if n, m := len(set.Snapshot.Ingresses), len(set.Slices[router.Service{Namespace: "default", Name: "pods"}]); n != 1 || m != 2 {
-		t.Errorf("%d Ingresses and %d slices, want 1 and 2", n, m)
 	}
 }
 
@@ -108,38 +150,37 @@ func TestInstalledAccept(t *testing.T) {
 		"caddy":   {"validate", "--config", "DIR/Caddyfile", "--adapter", "caddyfile"},
 	}
 	for _, p := range Installed() {
-		for _, log := range []string{"", "access.log"} {
-			t.Run(p.Name+log, func(t *testing.T) {
-				t.Parallel()
-				path, err := p.Find()
-				if err != nil {
-					t.Skip(err)
-				}
-				dir := t.TempDir()
-				if log != "" {
-					log = filepath.Join(dir, log)
-				}
-				s := site(dir, log)
-				// nginx -t binds it.
-				if s.Address, err = FreeAddress(t.Context()); err != nil {
-					t.Fatal(err)
-				}
-				launch := p.Launch(s)
-				for name, text := range launch.Files {
-					if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+		for _, mode := range modes {
+			for _, log := range []string{"", "access.log"} {
+				t.Run(p.Name+" "+mode.String()+log, func(t *testing.T) {
+					t.Parallel()
+					path, err := p.Find()
+					if err != nil {
+						t.Skip(err)
+					}
+					dir := t.TempDir()
+					if log != "" {
+						log = filepath.Join(dir, log)
+					}
+					s := site(t, dir, log)
+					s.Mode = mode
+					// nginx -t binds it.
+					if s.Address, err = FreeAddress(t.Context()); err != nil {
 						t.Fatal(err)
 					}
-				}
-				var args []string
-				for _, a := range check[p.Name] {
-					args = append(args, strings.ReplaceAll(a, "DIR", dir))
-				}
-				cmd := exec.Command(path, args...)
-				cmd.Env = append(os.Environ(), launch.Env...)
-				if out, err := cmd.CombinedOutput(); err != nil {
-					t.Errorf("%v: %s", err, out)
-				}
-			})
+					launch := p.Launch(s)
+					write(t, dir, launch.Files)
+					var args []string
+					for _, a := range check[p.Name] {
+						args = append(args, strings.ReplaceAll(a, "DIR", dir))
+					}
+					cmd := exec.Command(path, args...)
+					cmd.Env = append(os.Environ(), launch.Env...)
+					if out, err := cmd.CombinedOutput(); err != nil {
+						t.Errorf("%v: %s", err, out)
+					}
+				})
+			}
 		}
 	}
 }
@@ -187,7 +228,7 @@ func shell(script string) Peer {
 // TestStartFails: what a proxy said when it ended is in the error.
 func TestStartFails(t *testing.T) {
 	t.Parallel()
-	s := site(t.TempDir(), "")
+	s := site(t, t.TempDir(), "")
 	var err error
 	if s.Address, err = FreeAddress(t.Context()); err != nil {
 		t.Fatal(err)
@@ -220,7 +261,7 @@ func TestStartAndStop(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	s := site(t.TempDir(), "")
+	s := site(t, t.TempDir(), "")
 	s.Address, s.Core = netip.MustParseAddrPort(l.Addr().String()), core
 	p, err := shell("echo hello; exec sleep 600").Start(t.Context(), s)
 	if err != nil {
@@ -252,7 +293,7 @@ func TestStopInsists(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	s := site(t.TempDir(), "")
+	s := site(t, t.TempDir(), "")
 	s.Address = netip.MustParseAddrPort(l.Addr().String())
 	p, err := shell("trap '' TERM; echo ready; sleep 600; sleep 600").Start(t.Context(), s)
 	if err != nil {

@@ -1,6 +1,7 @@
 package peers
 
 import (
+	"encoding/base64"
 	"fmt"
 	"net/netip"
 	"path/filepath"
@@ -24,7 +25,7 @@ kind: Ingress
 metadata: {name: bench}
 spec:
   ingressClassName: podlane
-  rules:
+TLS  rules:
     - host: HOST
       http:
         paths: [{path: /, pathType: Prefix, backend: {service: {name: pods, port: {number: 80}}}}]
@@ -44,6 +45,19 @@ endpoints:
     targetRef: {kind: Pod, name: pod-INDEX}
 `
 
+const podlaneTLS = `  tls:
+    - hosts: [HOST]
+      secretName: bench
+`
+
+const podlaneSecret = `---
+apiVersion: v1
+kind: Secret
+metadata: {name: bench}
+type: kubernetes.io/tls
+data: {tls.crt: CHAIN, tls.key: KEY}
+`
+
 // Podlane is Podlane from an executable, under a name that tells it from others.
 func Podlane(name, program string) Peer {
 	return Peer{Name: name, Program: program, Version: []string{"version"}, Launch: launchPodlane}
@@ -57,10 +71,16 @@ func launchPodlane(s Site) Launch {
 	if log == "" {
 		log = "off"
 	}
+	http, https, tls, secret := s.Address.String(), "off", "", ""
+	if s.Mode != Plain {
+		http, https, tls = https, http, render(podlaneTLS, "HOST", Host)
+		secret = render(podlaneSecret, "CHAIN", base64.StdEncoding.EncodeToString(s.Certificate.Chain),
+			"KEY", base64.StdEncoding.EncodeToString(s.Certificate.Key))
+	}
 	return Launch{
-		Files: map[string]string{"manifests/bench.yaml": render(podlaneText, "HOST", Host) + slices},
+		Files: map[string]string{"manifests/bench.yaml": render(podlaneText, "HOST", Host, "TLS", tls) + slices + secret},
 		Args: []string{
-			"serve", "--from", filepath.Join(s.Dir, "manifests"), "--http-address", s.Address.String(), "--https-address", "off",
+			"serve", "--from", filepath.Join(s.Dir, "manifests"), "--http-address", http, "--https-address", https,
 			"--admin-address", "off", "--access-log", log, "--proxy-body-size", "16m", "--max-connections", "15000",
 		},
 		Env: []string{"GOMAXPROCS=1"},

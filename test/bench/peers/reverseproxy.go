@@ -12,10 +12,14 @@ func ReverseProxy(program string) Peer {
 
 func launchReverseProxy(s Site) Launch {
 	backends := lines(s.Backends, func(_ int, b netip.AddrPort) string { return b.String() + "," })
+	args := []string{
+		"-listen", s.Address.String(), "-host", Host, "-backends", strings.TrimSuffix(backends, ","), "-access-log", s.AccessLog,
+	}
+	if s.Mode != Plain {
+		args = append(args, "-certificate", s.file(chainFile), "-key", s.file(keyFile))
+	}
 	return Launch{
-		Args: []string{
-			"-listen", s.Address.String(), "-host", Host, "-backends", strings.TrimSuffix(backends, ","), "-access-log", s.AccessLog,
-		},
+		Files: s.withCertificate(map[string]string{}), Args: args,
 		Env: []string{"GOMAXPROCS=1"},
 	}
 }

@@ -135,6 +135,8 @@ type Workload struct {
 	Name string `json:"name"`
 	What string `json:"what"`
 	Kind Kind   `json:"kind"`
+	// Mode is what the clients speak.
+	Mode string `json:"mode,omitempty"`
 	// Logged says that the proxies write access logs.
 	Logged bool `json:"logged,omitempty"`
 }

@@ -17,7 +17,7 @@ func example() *Results {
 		Machine:   Machine{Kernel: "Linux 6", Processor: "P", Go: "go1", Cores: "two", Command: "bench"},
 		Peers:     []Peer{{Name: "nginx", Version: "1.2"}, {Name: "podlane"}},
 		Absent:    []string{"caddy: not installed"},
-		Workloads: []Workload{{Name: "small-64", What: "GET", Kind: Closed}, {Name: "idle", What: "nothing", Kind: Idle}},
+		Workloads: []Workload{{Name: "small-64", What: "GET", Kind: Closed, Mode: "plain"}, {Name: "idle", What: "nothing", Kind: Idle, Mode: "other"}},
 	}
 	for run := 1; run <= 3; run++ {
 		for i, peer := range []string{"nginx", "podlane"} {
@@ -68,13 +68,19 @@ func TestBars(t *testing.T) {
 	t.Parallel()
 	r := example()
 	bars := Bars(r)
-	want := []string{"PASS", "no value", "no value", "no value", "PASS", "PASS"}
+	const none = "no value"
+	// The last two are of the modes: 300,000 requests are enough, 30 are not.
+	want := []string{"PASS", none, none, none, none, none, none, none, "PASS", none, "PASS", "PASS", none}
+	if len(bars) != len(want) {
+		t.Fatalf("%d bars, want %d", len(bars), len(want))
+	}
 	for i, b := range bars {
 		if b.Verdict() != want[i] {
 			t.Errorf("%s: want %s", b, want[i])
 		}
 	}
 	r.Samples[2].Errors = load.Errors{Status: 1, First: "status 500"} // podlane's
+	r.Samples[3].Errors = load.Errors{Closed: 1}
 	for i := range r.Samples {
 		if r.Samples[i].Peer == "podlane" {
 			r.Samples[i].CPU *= 3
@@ -82,8 +88,8 @@ func TestBars(t *testing.T) {
 		}
 	}
 	for i, b := range Bars(r) {
-		if strings.HasPrefix(want[i], "PASS") && b.Verdict() != "FAIL" {
-			t.Errorf("%s: want FAIL", b)
+		if last := i == len(want)-1; (want[i] == "PASS" || last) && b.Verdict() != "FAIL" {
+			t.Errorf("%s: want FAIL, of a mode however few its requests are", b)
 		}
 	}
 	least := Bar{Value: 3.4, Limit: 3.5, AtLeast: true}
@@ -121,6 +127,8 @@ func TestText(t *testing.T) {
 		"| idle     |     memory | 1.00 · – | 10.00 · – | – · – |\n",
 		"PASS      CPU per request, small GET, 64 connections, podlane/nginx: 0.5, bar ≤ 1\n",
 		"PASS      memory of an idle connection: 5000 bytes, bar ≤ 5000 bytes\n",
+		"PASS      errors of podlane in 300,000 requests, plain: 0, bar ≤ 0\n",
+		"no value  errors of podlane in 30 requests, other: 0, of fewer than 100,000\n",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)

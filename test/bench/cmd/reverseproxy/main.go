@@ -38,6 +38,8 @@ func run(args []string) error {
 	host := f.String("host", "bench.example", "the one host that is served")
 	list := f.String("backends", "", "addresses of the backends, comma-separated")
 	logFile := f.String("access-log", "", "`file` that requests are logged to")
+	chain := f.String("certificate", "", "`file` with a certificate: HTTP/1.1 and HTTP/2 over TLS instead of HTTP")
+	key := f.String("key", "", "`file` with its key")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
@@ -63,15 +65,19 @@ func run(args []string) error {
 		defer logged.flush()
 		serve = logged
 	}
-	return listen(&http.Server{Addr: *address, Handler: serve, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 75 * time.Second})
+	server := &http.Server{Addr: *address, Handler: serve, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 75 * time.Second}
+	if *chain == "" {
+		return listen(server, server.ListenAndServe)
+	}
+	return listen(server, func() error { return server.ListenAndServeTLS(*chain, *key) })
 }
 
 // listen serves until a signal.
-func listen(server *http.Server) error {
+func listen(server *http.Server, serve func() error) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	failed := make(chan error, 1)
-	go func() { failed <- server.ListenAndServe() }()
+	go func() { failed <- serve() }()
 	select {
 	case err := <-failed:
 		return err
