@@ -192,12 +192,15 @@ func (g *generator) stop() {
 	}
 }
 
+// opens is how long all connections may take to come about: ten thousand with TLS, on a busy machine.
+const opens = time.Minute
+
 // connecting is how many connections may be in the making at a time: fewer than the shortest listen queue.
 const connecting = 64
 
 // open makes all connections, each of which says what opens its dialogue.
 func (g *generator) open() error {
-	deadline := g.clock.now() + 30*time.Second
+	deadline := g.clock.now() + opens
 	for g.opened < g.plan.Connections {
 		for len(g.clients) < g.plan.Connections && len(g.clients)-g.opened+g.busy < connecting {
 			g.add().connect()
@@ -206,7 +209,7 @@ func (g *generator) open() error {
 			return err
 		}
 		if g.clock.now() > deadline {
-			return fmt.Errorf("%d of %d connections came about in 30 seconds; %s", g.opened, g.plan.Connections, g.result.Errors.First)
+			return fmt.Errorf("%d of %d connections came about in %v; %s", g.opened, g.plan.Connections, opens, g.result.Errors.First)
 		}
 	}
 	return nil
