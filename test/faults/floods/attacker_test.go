@@ -70,7 +70,7 @@ func (r *rig) dialDeaf(settings ...http2.Setting) (*raw, error) {
 		return nil, err
 	}
 	tc := tls.Client(nc, &tls.Config{ServerName: host, InsecureSkipVerify: true, NextProtos: []string{"h2"}}) //nolint:gosec // the engine's own default certificate
-	_ = tc.SetDeadline(time.Now().Add(patience))
+	_ = tc.SetDeadline(time.Now().Add(maxLife))
 	if err := tc.HandshakeContext(r.t.Context()); err != nil {
 		nc.Close()
 		return nil, err
@@ -253,7 +253,7 @@ func (c *raw) get(t *testing.T, path string, more ...string) {
 // outlast waits until the engine has no connections but the other client's. The end of one that is deaf shows nowhere else: to see it in the
 // socket would be to read.
 func (c *raw) outlast(r *rig) {
-	for end := time.Now().Add(patience); r.engine.Connections() > 1; time.Sleep(2 * time.Millisecond) {
+	for end := c.began.Add(maxLife); r.engine.Connections() > 1; time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
 			c.code = stillOpen
 			break

@@ -19,7 +19,7 @@ var shut = []http2.Setting{{ID: http2.SettingInitialWindowSize, Val: 0}}
 var impatient = proxy.Options{Timeouts: proxy.Timeouts{Stall: time.Second, Idle: 2 * time.Second}}
 
 // D7: the HTTP/2 bomb (CVE-2026-47774): blocks of one-byte references to one large field, on 100 streams of three connections, each of which
-// is then kept open by a window of 0. Decoded they would be 17 GB.
+// is then kept open by a window of 0. Decoded they would be 6 GB.
 func TestD7HeaderBomb(t *testing.T) {
 	t.Run("fields", func(t *testing.T) {
 		withstand(t, attack{
@@ -34,7 +34,7 @@ func TestD7HeaderBomb(t *testing.T) {
 	})
 }
 
-// bomb is a request whose first one fills the table, and whose block refers to what is in it 15,000 times.
+// bomb is a request whose first one fills the table, and whose block refers to what is in it 5,000 times.
 func (c *raw) bomb(name string) error {
 	id := c.stream()
 	if id == 1 {
@@ -44,7 +44,7 @@ func (c *raw) bomb(name string) error {
 		})
 	}
 	block := c.block(fieldsOf("GET", "/")...)
-	block = append(block, bytes.Repeat([]byte{0x80 | 62}, 15_000)...) // 62 is the latest entry of the table
+	block = append(block, bytes.Repeat([]byte{0x80 | 62}, 5_000)...) // 62 is the latest entry of the table
 	return c.gather(func() error {
 		return c.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, EndHeaders: true, EndStream: true, BlockFragment: block})
 	})
