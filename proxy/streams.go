@@ -163,11 +163,12 @@ func (s *stream) lingerBriefly() {}
 // leave tells the client that the connection takes no more streams.
 func (s *stream) leave() { s.home.conn.Shutdown() }
 
-func (s *stream) tunnel() tunnelEnd { return streamEnd{s.st, s.st.TunnelBody()} }
+func (s *stream) tunnel() tunnelEnd { return streamEnd{s.st, s.session.x, s.st.TunnelBody()} }
 
 // streamEnd is the end of a tunnel on a stream (RFC 8441).
 type streamEnd struct {
 	st   *http2.Stream
+	x    *exchange.Exchange
 	body exchange.Body
 }
 
@@ -183,7 +184,7 @@ func (e streamEnd) Write(p []byte) (int, error) {
 }
 
 // CloseWrite ends our side of the stream.
-func (e streamEnd) CloseWrite() error { return e.st.Finish(nil) }
+func (e streamEnd) CloseWrite() error { return e.st.Finish(e.x) }
 
 // Close ends the stream.
 func (e streamEnd) Close() error {

@@ -30,11 +30,35 @@ func (s *session) tunnel(pod *pod) {
 		s.lose(pod, failClient)
 		return
 	}
+<<<<<<< ours
 	pod.uncount()
+=======
+	pod.Uncount()
+	s.detach()
+>>>>>>> theirs
 	c.srv.Discard()
 	s.pump(pod)
 	c.enter(working, 0)
 	s.lose(pod, failClient)
+}
+
+// detach gives the record copies of what it reads of the request. The request lies in the codec's buffer, which a tunnel gives back and
+// others then fill: with what the client says in the tunnel, or with a request of somebody else.
+func (s *session) detach() {
+	if s.e.opts.AccessLog == nil {
+		return
+	}
+	q := &s.x.Request
+	own := func(b []byte) []byte {
+		at := len(s.x.Scratch)
+		s.x.Scratch = append(s.x.Scratch, b...)
+		return s.x.Scratch[at:]
+	}
+	q.Method, q.Authority, q.Target = own(q.Method), own(q.Authority), own(q.Target)
+	agent, referer := own(q.Fields.Get(exchange.UserAgent)), own(q.Fields.Get(exchange.Referer))
+	q.Fields.Reset(nil)
+	q.Fields.Set(exchange.UserAgent, agent)
+	q.Fields.Set(exchange.Referer, referer)
 }
 
 // tunnelEnd is one of the two ends of a tunnel. One goroutine pulls, another writes; any may close it.
