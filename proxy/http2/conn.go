@@ -3,6 +3,7 @@ package http2
 import (
 	"bytes"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -27,6 +28,10 @@ type Conn struct {
 	idlest  int       // the least length of free since Sweep looked last
 	leaving leaving
 	leftAt  time.Duration // of the sweeper
+	late    []uint32      // streams whose answers are complete and whose RST_STREAM is to be sent
+	lateDue int           // how many of them have waited since Sweep looked last
+
+	lateness atomic.Int32 // len(late), for Sweep
 }
 
 // NewConn returns the codec of an accepted connection. clock may be shared by any number of Conns.

@@ -82,6 +82,7 @@ func (c *Conn) Close() { c.kill() }
 // Sweep keeps the connection's times. One goroutine calls it again and again, with the time on a clock of its choice; the times
 // are as precise as the calls are frequent. It never waits. It may call what was given to OnGone.
 func (c *Conn) Sweep(now time.Duration) {
+	c.sendLate()
 	if !c.sweepLink(now) {
 		return
 	}

@@ -1,6 +1,10 @@
 package http2
 
-import "golang.org/x/net/http2"
+import (
+	"slices"
+
+	"golang.org/x/net/http2"
+)
 
 // settle begins the streams that were opened, and sends what the reader has to say: it has read all that is here. A stream that the
 // client has reset by then costs nothing more.
@@ -69,14 +73,14 @@ func (c *Conn) finished(s *Stream) bool {
 		s.send.ready.Wait()
 	}
 	s.gone = nil
-	if s.open {
-		code := http2.ErrCodeInternal
-		if s.localDone {
-			// The answer is complete and the request is not: its rest is not wanted (RFC 9113 section 8.1).
-			code = http2.ErrCodeNo
-			c.guard.completed()
-		}
-		c.reset(&s.stream, code)
+	switch {
+	case !s.open:
+	case s.localDone:
+		// The answer is complete and the request is not: its rest is not wanted (RFC 9113 section 8.1).
+		c.guard.completed()
+		c.resetLater(&s.stream)
+	default:
+		c.reset(&s.stream, http2.ErrCodeInternal)
 	}
 	s.body.discard()
 	c.active--
@@ -87,6 +91,37 @@ func (c *Conn) finished(s *Stream) bool {
 	c.stepped()
 	c.unlockAndFlush()
 	return keep
+}
+
+// maxLate is how many resets may be put off.
+const maxLate = 128
+
+// resetLater closes a stream whose answer is complete, and puts off the RST_STREAM(NO_ERROR) that tells the client so. A client that reads
+// it together with the answer may forget the answer: curl did until version 8. What the client still sends is dropped meanwhile, like
+// everything for a stream that was reset. The lock is held.
+func (c *Conn) resetLater(s *stream) {
+	if len(c.late) >= maxLate {
+		c.reset(s, http2.ErrCodeNo)
+		return
+	}
+	c.close(s, byReset)
+	c.late = append(c.late, s.id)
+	c.lateness.Store(int32(len(c.late)))
+}
+
+// sendLate sends the resets that have waited for a whole turn of the sweeper.
+func (c *Conn) sendLate() {
+	if c.lateness.Load() == 0 {
+		return
+	}
+	c.mu.Lock()
+	for _, id := range c.late[:c.lateDue] {
+		c.refuse(id, http2.ErrCodeNo)
+	}
+	c.late = slices.Delete(c.late, 0, c.lateDue)
+	c.lateDue = len(c.late)
+	c.lateness.Store(int32(len(c.late)))
+	c.unlockAndFlush()
 }
 
 // unpark ends the goroutines of n streams that wait. The lock is held.
