@@ -30,12 +30,8 @@ func (s *session) tunnel(pod *pod) {
 		s.lose(pod, failClient)
 		return
 	}
-<<<<<<< ours
 	pod.uncount()
-=======
-	pod.Uncount()
 	s.detach()
->>>>>>> theirs
 	c.srv.Discard()
 	s.pump(pod)
 	c.enter(working, 0)
