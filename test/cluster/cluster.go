@@ -42,6 +42,9 @@ import (
 // BackendImage is the container image that stands for the program test/backend in every cluster.
 const BackendImage = "podlane.dev/test/backend"
 
+// GRPCImage stands for the program test/grpc/grpcpod, in the clusters of tests that have Main build it.
+const GRPCImage = "podlane.dev/test/grpcpod"
+
 // Options say what a cluster has. The zero value is a whole cluster.
 type Options struct {
 	// Images are further container images: a name without a tag to the path of a program.
@@ -125,7 +128,7 @@ func (c *Cluster) start(ctx context.Context) error {
 	if c.options.APIServerOnly {
 		return nil
 	}
-	images := map[string]string{BackendImage: Program("backend")}
+	images := map[string]string{BackendImage: Program("backend"), GRPCImage: Program("grpcpod")}
 	maps.Copy(images, c.options.Images)
 	var err error
 	c.Kubelet, err = kubelet.Start(kubelet.Options{

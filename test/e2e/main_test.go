@@ -18,7 +18,9 @@ import (
 	"podlane.dev/podlane/test/cluster"
 )
 
-func TestMain(m *testing.M) { os.Exit(cluster.Main(m, "cmd/podlane")) }
+func TestMain(m *testing.M) {
+	os.Exit(cluster.Main(m, "cmd/podlane", "test/grpc/grpcpod", "test/grpc/grpcload"))
+}
 
 // root is the source tree.
 const root = "../.."

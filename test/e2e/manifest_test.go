@@ -3,13 +3,17 @@ package e2e_test
 import (
 	"fmt"
 	"strings"
+
+	"podlane.dev/podlane/test/cluster"
 )
 
 // A workload is a Deployment of the backend and a Service in front of it. The zero value of each field but Name is a good one.
 type workload struct {
 	Name     string
 	Replicas int // 1
-	// Args are the backend's flags.
+	// Image is cluster.BackendImage.
+	Image string
+	// Args are the program's flags.
 	Args []string
 	// Ports are the container's: "{name: http, containerPort: 8000}".
 	Ports string
@@ -26,6 +30,7 @@ func (w workload) yaml() string {
 			*field = value
 		}
 	}
+	set(&w.Image, cluster.BackendImage)
 	set(&w.Ports, "{name: http, containerPort: 8000}")
 	set(&w.Probe, "{httpGet: {path: /readyz, port: 8000}, periodSeconds: 1, failureThreshold: 1}")
 	set(&w.Service, "ports: [{port: 80, targetPort: 8000}]")
@@ -47,11 +52,11 @@ spec:
       terminationGracePeriodSeconds: 10
       containers:
         - name: web
-          image: podlane.dev/test/backend:v1
+          image: %[6]s:v1
           args: [%[3]s]
           ports: [%[4]s]%[5]s
 ---
-`, w.Name, max(w.Replicas, 1), strings.Join(w.Args, ", "), w.Ports, probe)
+`, w.Name, max(w.Replicas, 1), strings.Join(w.Args, ", "), w.Ports, probe, w.Image)
 	if w.Service != "none" {
 		out += fmt.Sprintf("apiVersion: v1\nkind: Service\nmetadata: {name: %[1]s-svc}\nspec:\n  selector: {app: %[1]s}\n  %[2]s\n---\n", w.Name, w.Service)
 	}

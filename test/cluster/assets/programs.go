@@ -8,9 +8,10 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 )
 
-// Programs builds commands of this module, named by import path below podlane.dev/podlane such as "cmd/podlane", and
+// Programs builds commands of this module, and of the modules in its folders, named by import path below podlane.dev/podlane such as "cmd/podlane", and
 // returns where each one is, by the last element of its path. The binaries are kept between runs, so what has not changed is
 // not linked again, and are copied into dir, so that a build by another process does not change them under this one.
 func Programs(w io.Writer, dir string, packages []string) (map[string]string, error) {
@@ -29,7 +30,8 @@ func Programs(w io.Writer, dir string, packages []string) (map[string]string, er
 	for _, pkg := range packages {
 		name := path.Base(pkg)
 		kept, mine := filepath.Join(keep, name), filepath.Join(dir, name)
-		if err := goBuild(root, "-o", kept, "./"+pkg); err != nil {
+		module := moduleOf(root, pkg)
+		if err := goBuild(filepath.Join(root, module), "-o", kept, "./"+strings.TrimPrefix(pkg, module)); err != nil {
 			return nil, err
 		}
 		if err := copyProgram(kept, mine); err != nil {
@@ -38,6 +40,16 @@ func Programs(w io.Writer, dir string, packages []string) (map[string]string, er
 		found[name] = mine
 	}
 	return found, nil
+}
+
+// moduleOf returns the folder of the module that pkg is in, below root: "" for this one, else with a final slash.
+func moduleOf(root, pkg string) string {
+	for dir := path.Dir(pkg); dir != "."; dir = path.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(root, dir, "go.mod")); err == nil {
+			return dir + "/"
+		}
+	}
+	return ""
 }
 
 func copyProgram(from, to string) error {
