@@ -36,7 +36,7 @@ run: build ## The controller on this host, against the current kubeconfig
 ##@ Check
 
 .PHONY: test
-test: control-plane ## Every test; a real control plane is built on first use and cached
+test: control-plane clients ## Every test; a real control plane is built on first use and cached
 	$(GO) test $(RACE) -timeout 30m ./...
 
 .PHONY: test-fast
@@ -51,6 +51,10 @@ e2e: control-plane ## The scenarios on a real control plane, with what they meas
 control-plane: ## Build etcd, kube-apiserver, kube-controller-manager, kubectl and Helm into the cache (once)
 	@$(GO) run ./test/cluster/cmd/build
 	@$(GO) run ./test/chart/cmd/build
+
+.PHONY: clients
+clients: ## Install the clients that the tests drive (curl, Chromium, nghttp2, Node, testssl.sh), as root on Debian; else say what is missing
+	@$(GO) run ./test/clients/cmd/install
 
 .PHONY: check
 check: ## gofmt, vet, linters and the rules of ARCHITECTURE.md

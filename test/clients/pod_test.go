@@ -49,6 +49,9 @@ func newPod(t *testing.T) *pod {
 	pages.HandleFunc("/sink", p.sink)
 	pages.HandleFunc("/gzip", p.compressed)
 	pages.HandleFunc("/head", p.head)
+	pages.HandleFunc("/page", p.page)
+	pages.HandleFunc("/object/{name}", p.object)
+	pages.HandleFunc("/socket", p.socket)
 	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		p.requests.Add(1)
 		pages.ServeHTTP(w, q)

@@ -85,10 +85,8 @@ func (r *rig) connections() int { return int(r.Metric("podlane_connections_accep
 
 // A logLine is a line of the access log, as far as the tests read it.
 type logLine struct {
-	Method, Scheme, Host, Path, Protocol, Reason, TLS string
-	Status                                            int
-	BytesIn                                           int64 `json:"bytes_in"`
-	BytesOut                                          int64 `json:"bytes_out"`
+	Client, Method, Path, Protocol string
+	Status                         int
 }
 
 // lines are the access log's lines of requests for which want holds, once there are n of them.
