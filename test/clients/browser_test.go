@@ -26,18 +26,18 @@ func TestBrowser(t *testing.T) {
 			if failed := b.open(r.secure("/page")); failed != "" {
 				t.Fatal(failed)
 			}
-			within := func(name string, test func(t *testing.T, b *browser)) {
+			within := func(name string, test func(b *browser)) {
 				t.Run(name, func(t *testing.T) {
 					mine := *b
 					mine.t = t
-					test(t, &mine)
+					test(&mine)
 					b.id = mine.id
 				})
 			}
 			within("page", loadsPage)
 			within("WebSocket", usesSocket)
-			within("events", func(t *testing.T, b *browser) { getsEvents(t, b, p) })
-			within("streams", func(t *testing.T, b *browser) { streams(t, b, p) })
+			within("events", func(b *browser) { getsEvents(b, p) })
+			within("streams", func(b *browser) { streams(b, p) })
 
 			lines := r.lines(pageObjects+1, func(l logLine) bool { return l.Protocol == "HTTP/2.0" })
 			for _, l := range lines {
@@ -51,7 +51,7 @@ func TestBrowser(t *testing.T) {
 }
 
 // loadsPage: every object has come and works, and all by HTTP/2.
-func loadsPage(t *testing.T, b *browser) {
+func loadsPage(b *browser) {
 	var got struct {
 		Objects, H2, Sheets, Scripts, Images int
 		Page                                 string
@@ -69,15 +69,15 @@ func loadsPage(t *testing.T, b *browser) {
 			images: [...document.images].filter((i) => i.complete && i.naturalWidth === 3).length,
 		};`, &got)
 	if got.Page != "h2" || got.Objects != pageObjects || got.H2 != pageObjects {
-		t.Errorf("%+v, want %d objects, all by h2", got, pageObjects)
+		b.t.Errorf("%+v, want %d objects, all by h2", got, pageObjects)
 	}
 	if got.Sheets != pageObjects/4 || got.Scripts != pageObjects/4 || got.Images != pageObjects/2 {
-		t.Errorf("not all objects work: %+v", got)
+		b.t.Errorf("not all objects work: %+v", got)
 	}
 }
 
 // usesSocket: messages of every kind come back, and the close is a clean one.
-func usesSocket(t *testing.T, b *browser) {
+func usesSocket(b *browser) {
 	var got struct {
 		Texts, Binary []int
 		Code          int
@@ -110,12 +110,12 @@ func usesSocket(t *testing.T, b *browser) {
 		const end = await closed;
 		return { ...got, code: end.code, reason: end.reason, clean: end.wasClean };`, &got)
 	if len(got.Texts) != 7 || len(got.Binary) != 7 || got.Code != 4001 || got.Reason != "enough" || !got.Clean {
-		t.Errorf("%+v", got)
+		b.t.Errorf("%+v", got)
 	}
 }
 
 // getsEvents: an EventSource gets each event when the Pod sends it: the next one is sent when the page has seen the last.
-func getsEvents(t *testing.T, b *browser, p *pod) {
+func getsEvents(b *browser, p *pod) {
 	const n = 20
 	b.run(fmt.Sprintf(`
 		window.seen = [];
@@ -123,18 +123,18 @@ func getsEvents(t *testing.T, b *browser, p *pod) {
 		source.onmessage = (e) => { seen.push(e.lastEventId + ' ' + e.data); if (window.wake) wake(); };
 		window.event = async (i) => { while (seen.length <= i) await new Promise((done) => { window.wake = done; }); return seen[i]; };`, n), nil)
 	for i := range n {
-		p.allow(t)
+		p.allow(b.t)
 		var got string
 		b.run(fmt.Sprintf("return await event(%d);", i), &got)
 		if want := fmt.Sprintf("%d event %d", i, i); got != want {
-			t.Errorf("%q, want %q", got, want)
+			b.t.Errorf("%q, want %q", got, want)
 		}
 	}
 	b.run("source.close();", nil)
 }
 
 // streams: a request whose body is a stream, which browsers send over HTTP/2 alone, and an answer that is read as it comes.
-func streams(t *testing.T, b *browser, p *pod) {
+func streams(b *browser, p *pod) {
 	var got string
 	b.run(`
 		let made = 0;
@@ -143,7 +143,7 @@ func streams(t *testing.T, b *browser, p *pod) {
 		return await answer.text();`, &got)
 	const size = 2_000_000
 	if want := fmt.Sprintf("%d %s", size, digestOf([]byte(strings.Repeat("x", size)))); got != want {
-		t.Errorf("the Pod got %q, want %q", got, want)
+		b.t.Errorf("the Pod got %q, want %q", got, want)
 	}
 	b.run(`
 		const answer = await fetch('/content', { headers: { range: 'bytes=0-' } });
@@ -153,18 +153,18 @@ func streams(t *testing.T, b *browser, p *pod) {
 		const sum = new Uint8Array(await crypto.subtle.digest('SHA-256', all));
 		return answer.status + ' ' + Array.from(sum, (v) => v.toString(16).padStart(2, '0')).join('');`, &got)
 	if want := fmt.Sprintf("%d %s", http.StatusPartialContent, digestOf(p.content)); got != want {
-		t.Errorf("the page got %q, want %q", got, want)
+		b.t.Errorf("the page got %q, want %q", got, want)
 	}
 	// A page that goes away from an answer cancels it, and the connection lives on.
 	// A page that turns away from an answer cancels it, and the connection lives on.
 	b.run(`
 		window.stop = new AbortController();
 		return String((await fetch('/hang?head=1', { signal: stop.signal })).status);`, &got)
-	receive(t, "the request at the Pod", p.next)
+	receive(b.t, "the request at the Pod", p.next)
 	b.run("stop.abort();", nil)
-	receive(t, "the Pod to see that the page turned away", p.canceled)
+	receive(b.t, "the Pod to see that the page turned away", p.canceled)
 	b.run("return await (await fetch('/hello')).text();", &got)
 	if got != "hello\n" {
-		t.Errorf("%q", got)
+		b.t.Errorf("%q", got)
 	}
 }

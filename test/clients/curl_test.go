@@ -61,13 +61,13 @@ type fetched struct {
 }
 
 // everyWay runs a test in each of curl's ways against one podlane.
-func everyWay(t *testing.T, p *pod, test func(t *testing.T, c curl)) {
+func everyWay(t *testing.T, p *pod, test func(c curl)) {
 	t.Helper()
 	program := find(t, debian.Curl)
 	r := newRig(t, p.address(), rigOptions{})
 	for _, w := range ways() {
 		t.Run(w.name, func(t *testing.T) {
-			test(t, curl{t, r, w, program})
+			test(curl{t, r, w, program})
 		})
 	}
 }
@@ -144,7 +144,8 @@ func TestCurlUpload(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := digestOf(p.content)
-	everyWay(t, p, func(t *testing.T, c curl) {
+	everyWay(t, p, func(c curl) {
+		t := c.t
 		for _, upload := range []struct {
 			name, length string
 			args         []string
@@ -181,7 +182,8 @@ func TestCurlExpect(t *testing.T) {
 	if err := os.WriteFile(file, []byte(body), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	everyWay(t, p, func(t *testing.T, c curl) {
+	everyWay(t, p, func(c curl) {
+		t := c.t
 		// A minute: curl must not go on by itself.
 		args := []string{"--header", "Expect: 100-continue", "--expect100-timeout", "60", "--data-binary", "@" + file}
 		f := c.get("/mirror", args...)
@@ -213,7 +215,8 @@ func TestCurlEarlyAnswer(t *testing.T) {
 	if err := os.WriteFile(file, p.content, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	everyWay(t, p, func(t *testing.T, c curl) {
+	everyWay(t, p, func(c curl) {
+		t := c.t
 		if c.way.version != "1.1" {
 			t.Skip("see above")
 		}
@@ -226,7 +229,8 @@ func TestCurlEarlyAnswer(t *testing.T) {
 
 func TestCurlHeadAndRange(t *testing.T) {
 	p := newPod(t)
-	everyWay(t, p, func(t *testing.T, c curl) {
+	everyWay(t, p, func(c curl) {
+		t := c.t
 		f := c.get("/content", "--head")
 		if f.info.Code != http.StatusOK || f.field(0, "Content-Length") != strconv.Itoa(contentSize) || f.field(0, "Accept-Ranges") != "bytes" {
 			t.Errorf("HEAD: %d %q", f.info.Code, f.heads)
@@ -257,7 +261,8 @@ func TestCurlHeadAndRange(t *testing.T) {
 // 103 reaches the client before the answer, with its fields.
 func TestCurlEarlyHints(t *testing.T) {
 	p := newPod(t)
-	everyWay(t, p, func(t *testing.T, c curl) {
+	everyWay(t, p, func(c curl) {
+		t := c.t
 		f := c.get("/hints")
 		if len(f.heads) != 2 || !strings.HasPrefix(f.heads[0], "HTTP/"+c.way.version+" 103") || f.field(0, "Link") != "</style.css>; rel=preload; as=style" {
 			t.Errorf("heads %q; want 103 with Link first", f.heads)
@@ -272,7 +277,8 @@ func TestCurlEarlyHints(t *testing.T) {
 func TestCurlEvents(t *testing.T) {
 	const n = 20
 	p := newPod(t)
-	everyWay(t, p, func(t *testing.T, c curl) {
+	everyWay(t, p, func(c curl) {
+		t := c.t
 		out, in := io.Pipe()
 		cmd := c.command("--no-buffer", c.url("/events?n="+strconv.Itoa(n)))
 		done := make(chan run, 1)
@@ -280,7 +286,7 @@ func TestCurlEvents(t *testing.T) {
 		client := cmd.start(t, in)
 		go func() {
 			r := client()
-			in.Close()
+			_ = in.Close()
 			done <- r
 		}()
 		for i := range n {
@@ -313,7 +319,8 @@ func (p *pod) allow(t *testing.T) {
 // Trailers reach HTTP/2 clients always, and HTTP/1.1 clients that say that they want them.
 func TestCurlTrailers(t *testing.T) {
 	p := newPod(t)
-	everyWay(t, p, func(t *testing.T, c curl) {
+	everyWay(t, p, func(c curl) {
+		t := c.t
 		want := digestOf([]byte("first second"))
 		for _, wanted := range []bool{true, false} {
 			args := []string{}
@@ -339,7 +346,8 @@ func TestCurlTrailers(t *testing.T) {
 func TestCurlParallel(t *testing.T) {
 	const n = 100
 	p := newPod(t)
-	everyWay(t, p, func(t *testing.T, c curl) {
+	everyWay(t, p, func(c curl) {
+		t := c.t
 		if c.way.name == "h2c" {
 			t.Skip("curl 7.88 fails with prior knowledge in parallel, whatever the server")
 		}

@@ -60,13 +60,17 @@ func newBrowser(t *testing.T, a *authority) *browser {
 	t.Cleanup(func() {
 		// In order, so that it leaves nothing behind; it need not answer.
 		_, _ = in.WriteString(`{"id":1000000,"method":"Browser.close"}` + "\x00")
-		ended := make(chan error, 1)
-		go func() { ended <- cmd.Wait() }()
+		ended := make(chan struct{})
+		go func() {
+			_ = cmd.Wait() // how it ends is no matter here
+			close(ended)
+		}()
 		select {
 		case <-ended:
 		case <-time.After(5 * time.Second):
 		}
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		<-ended
 		in.Close()
 		out.Close()
 	})

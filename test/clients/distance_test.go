@@ -57,17 +57,19 @@ func newDistance(t *testing.T, to string, late time.Duration) *distance {
 
 // carry carries a connection until both directions have ended.
 func (d *distance) carry(ctx context.Context, near *net.TCPConn, to string) {
-	defer near.Close()
 	c, err := (&net.Dialer{}).DialContext(ctx, "tcp", to)
 	if err != nil {
+		_ = near.Close()
 		return
 	}
 	far := c.(*net.TCPConn)
-	defer far.Close()
-	defer context.AfterFunc(ctx, func() {
-		near.Close()
-		far.Close()
-	})()
+	end := func() {
+		_ = near.Close()
+		_ = far.Close()
+	}
+	defer end()
+	stop := context.AfterFunc(ctx, end)
+	defer stop()
 	var both sync.WaitGroup
 	both.Go(func() { d.most <- d.direction(far, near) })
 	both.Go(func() { d.direction(near, far) })
@@ -91,7 +93,7 @@ func (d *distance) direction(to, from *net.TCPConn) int64 {
 		for p := range way {
 			time.Sleep(time.Until(p.due))
 			if _, err := to.Write(p.bytes); err != nil {
-				from.Close()
+				_ = from.Close()
 			}
 			mu.Lock()
 			underway -= int64(len(p.bytes))

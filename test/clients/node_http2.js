@@ -90,7 +90,7 @@ const scenarios = {
 
   // The server goes away: it says so, finishes what is under way, and the next connection reaches the new one.
   async restart(session) {
-    session.on('goaway', (code) => say({ code }));
+    session.on('goaway', (code) => say({ goaway: true, code }));
     const closed = new Promise((resolve) => session.on('close', resolve));
     const all = [];
     for (let i = 0; i < 20; i++) all.push(get(session, '/events?n=1'));

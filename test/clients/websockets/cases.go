@@ -12,7 +12,7 @@ import (
 // A session is a client's connection under test.
 type session struct {
 	socket
-	answer  *http.Response
+	answer  answer
 	closed  <-chan closing
 	deflate bool
 }
@@ -41,25 +41,25 @@ func cases() []trialCase {
 
 // agreed: the answer's fields come as the Pod wrote them, and both sides follow them.
 func agreed(ctx context.Context, s *session) error {
-	h := s.answer.Header
+	h := s.answer.fields
 	deflated := strings.HasPrefix(h.Get("Sec-WebSocket-Extensions"), "permessage-deflate")
-	if s.answer.StatusCode != http.StatusSwitchingProtocols || deflated != s.deflate || s.subprotocol() != subprotocol {
-		return fmt.Errorf("%d %q, subprotocol %q", s.answer.StatusCode, h, s.subprotocol())
+	if s.answer.status != http.StatusSwitchingProtocols || deflated != s.deflate || s.subprotocol() != subprotocol {
+		return fmt.Errorf("%d %q, subprotocol %q", s.answer.status, h, s.subprotocol())
 	}
 	return small(ctx, s)
 }
 
 // echo sends a message in pieces and expects it back.
-func echo(ctx context.Context, s *session, binary bool, pieces ...[]byte) error {
-	if err := s.send(ctx, binary, pieces...); err != nil {
+func echo(ctx context.Context, s *session, k kind, pieces ...[]byte) error {
+	if err := s.send(ctx, k, pieces...); err != nil {
 		return fmt.Errorf("send: %w", err)
 	}
 	want := bytes.Join(pieces, nil)
-	gotBinary, got, err := s.receive(ctx)
+	gotKind, got, err := s.receive(ctx)
 	if err != nil {
 		return fmt.Errorf("receive: %w", err)
 	}
-	if gotBinary != binary || !bytes.Equal(got, want) {
+	if gotKind != k || !bytes.Equal(got, want) {
 		return fmt.Errorf("%d bytes came back, not the %d that were sent", len(got), len(want))
 	}
 	return nil
@@ -69,9 +69,9 @@ func small(ctx context.Context, s *session) error {
 	var errs []error
 	for range 50 {
 		errs = append(errs,
-			echo(ctx, s, false, []byte("grüße")), echo(ctx, s, true, []byte{0, 1, 2, 0xff}), echo(ctx, s, false, nil),
+			echo(ctx, s, text, []byte("grüße")), echo(ctx, s, binary, []byte{0, 1, 2, 0xff}), echo(ctx, s, text, nil),
 			// The lengths at which a frame's head grows.
-			echo(ctx, s, true, make([]byte, 125)), echo(ctx, s, true, make([]byte, 126)), echo(ctx, s, true, make([]byte, 65536)))
+			echo(ctx, s, binary, make([]byte, 125)), echo(ctx, s, binary, make([]byte, 126)), echo(ctx, s, binary, make([]byte, 65536)))
 	}
 	return errors.Join(errs...)
 }
@@ -88,7 +88,7 @@ func pattern(n int) []byte {
 }
 
 func megabyte(ctx context.Context, s *session) error {
-	return errors.Join(echo(ctx, s, true, pattern(1<<20)), echo(ctx, s, false, pattern(1<<20)))
+	return errors.Join(echo(ctx, s, binary, pattern(1<<20)), echo(ctx, s, text, pattern(1<<20)))
 }
 
 func fragments(ctx context.Context, s *session) error {
@@ -96,7 +96,7 @@ func fragments(ctx context.Context, s *session) error {
 	for i := range 100 {
 		pieces = append(pieces, pattern(i*37))
 	}
-	return errors.Join(echo(ctx, s, true, pieces...), echo(ctx, s, false, pieces...))
+	return errors.Join(echo(ctx, s, binary, pieces...), echo(ctx, s, text, pieces...))
 }
 
 // clientCloses: the Pod sees the code and the reason, and the client sees the Pod's answer.
@@ -112,7 +112,7 @@ func clientCloses(code int, reason string) func(context.Context, *session) error
 // podCloses: the client sees the code and the reason.
 func podCloses(code int, reason string) func(context.Context, *session) error {
 	return func(ctx context.Context, s *session) error {
-		if err := s.send(ctx, false, fmt.Appendf(nil, "close %d %s", code, reason)); err != nil {
+		if err := s.send(ctx, text, fmt.Appendf(nil, "close %d %s", code, reason)); err != nil {
 			return err
 		}
 		got, why, err := s.awaitClose(ctx)
@@ -125,7 +125,7 @@ func podCloses(code int, reason string) func(context.Context, *session) error {
 
 // cut: a connection that ends without a close ends at the Pod too, which takes it for an abnormal one.
 func cut(ctx context.Context, s *session) error {
-	if err := echo(ctx, s, false, []byte("still there")); err != nil {
+	if err := echo(ctx, s, text, []byte("still there")); err != nil {
 		return err
 	}
 	s.cut()

@@ -36,12 +36,12 @@ func main() {
 
 // run tries every combination of client, Pod, URL and compression.
 func run(listen, ca string, urls []string) error {
-	text, err := os.ReadFile(ca)
+	authority, err := os.ReadFile(ca)
 	if err != nil {
 		return err
 	}
 	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(text) {
+	if !roots.AppendCertsFromPEM(authority) {
 		return errors.New("no certificate in " + ca)
 	}
 	p := newPod()
@@ -54,30 +54,19 @@ func run(listen, ca string, urls []string) error {
 	defer func() { _ = server.Close() }()
 
 	out := json.NewEncoder(os.Stdout)
+	config := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
 	for _, u := range urls {
 		for _, client := range clients() {
 			for _, library := range libraries() {
-				for _, deflate := range []bool{false, true} {
-					name := fmt.Sprintf("%s to %s over %s", client.name, library, u[:strings.IndexByte(u, ':')])
-					if deflate {
-						name += " with deflate"
-					}
-					t := trial{
-						dialer: dialer{tls: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, deflate: deflate, dial: client.dial},
-						pod:    p, base: u + "/" + library,
-					}
-					for _, c := range cases() {
-						result := struct {
-							Case  string `json:"case"`
-							Error string `json:"error"`
-						}{Case: name + ": " + c.name}
-						if err := t.try(c.run); err != nil {
-							result.Error = err.Error()
-						}
-						if err := out.Encode(result); err != nil {
-							return err
-						}
-					}
+				plain := trial{
+					name:   fmt.Sprintf("%s to %s over %s", client.name, library, u[:strings.IndexByte(u, ':')]),
+					dialer: dialer{tls: config, dial: client.dial}, pod: p, base: u + "/" + library,
+				}
+				deflated := plain
+				deflated.name += " with deflate"
+				deflated.dialer.deflate = true
+				if err := errors.Join(plain.tryAll(out), deflated.tryAll(out)); err != nil {
+					return err
 				}
 			}
 		}
@@ -89,7 +78,7 @@ func run(listen, ca string, urls []string) error {
 type dialer struct {
 	tls     *tls.Config
 	deflate bool
-	dial    func(ctx context.Context, d dialer, target string) (socket, *http.Response, error)
+	dial    func(ctx context.Context, d dialer, target string) (socket, answer, error)
 }
 
 // network dials this machine, whatever the host.
@@ -104,9 +93,27 @@ func network(ctx context.Context, kind, address string) (net.Conn, error) {
 
 // A trial is one combination.
 type trial struct {
+	name   string
 	dialer dialer
 	pod    *pod
 	base   string
+}
+
+// tryAll runs every case, and prints what becomes of it.
+func (t trial) tryAll(out *json.Encoder) error {
+	for _, c := range cases() {
+		result := struct {
+			Case  string `json:"case"`
+			Error string `json:"error"`
+		}{Case: t.name + ": " + c.name}
+		if err := t.try(c.run); err != nil {
+			result.Error = err.Error()
+		}
+		if err := out.Encode(result); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // try runs one case on a connection of its own.
@@ -114,10 +121,10 @@ func (t trial) try(run func(ctx context.Context, s *session) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	id, closed := t.pod.expect()
-	c, res, err := t.dialer.dial(ctx, t.dialer, t.base+"?id="+url.QueryEscape(id))
+	c, a, err := t.dialer.dial(ctx, t.dialer, t.base+"?id="+url.QueryEscape(id))
 	if err != nil {
 		return fmt.Errorf("dial: %w", err)
 	}
 	defer c.cut()
-	return run(ctx, &session{socket: c, answer: res, closed: closed, deflate: t.dialer.deflate})
+	return run(ctx, &session{socket: c, answer: a, closed: closed, deflate: t.dialer.deflate})
 }

@@ -17,11 +17,25 @@ const subprotocol = "podlane.test"
 // maxMessage bounds a message.
 const maxMessage = 8 << 20
 
+// A kind is the opcode of a message (RFC 6455 section 5.2), which is what both libraries call it by too.
+type kind int
+
+const (
+	text   kind = 1
+	binary kind = 2
+)
+
+// An answer is what the Pod's handshake said.
+type answer struct {
+	status int
+	fields http.Header
+}
+
 // A socket is a client's connection, whatever the library.
 type socket interface {
 	// send sends a message in as many frames as there are pieces.
-	send(ctx context.Context, binary bool, pieces ...[]byte) error
-	receive(ctx context.Context) (binary bool, message []byte, err error)
+	send(ctx context.Context, k kind, pieces ...[]byte) error
+	receive(ctx context.Context) (k kind, message []byte, err error)
 	// ping returns when the pong has come.
 	ping(ctx context.Context) error
 	// leave closes with a code and waits for the Pod's close; awaitClose waits for a close that the Pod begins.
@@ -34,7 +48,7 @@ type socket interface {
 // A library is a client.
 type library struct {
 	name string
-	dial func(ctx context.Context, d dialer, target string) (socket, *http.Response, error)
+	dial func(ctx context.Context, d dialer, target string) (socket, answer, error)
 }
 
 func clients() []library { return []library{{"coder", dialCoder}, {"gorilla", dialGorilla}} }
@@ -44,29 +58,22 @@ func libraries() []string { return []string{"coder", "gorilla"} }
 
 type coderSocket struct{ *coder.Conn }
 
-func dialCoder(ctx context.Context, d dialer, target string) (socket, *http.Response, error) {
+func dialCoder(ctx context.Context, d dialer, target string) (socket, answer, error) {
 	transport := &http.Transport{TLSClientConfig: d.tls, DialContext: network}
 	o := &coder.DialOptions{HTTPClient: &http.Client{Transport: transport}, Subprotocols: []string{subprotocol}}
 	if d.deflate {
 		o.CompressionMode, o.CompressionThreshold = coder.CompressionContextTakeover, 1
 	}
-	c, res, err := coder.Dial(ctx, target, o)
+	c, res, err := coder.Dial(ctx, target, o) //nolint:bodyclose // the library says that it need not be closed
 	if err != nil {
-		return nil, nil, err
+		return nil, answer{}, err
 	}
 	c.SetReadLimit(maxMessage)
-	return coderSocket{c}, res, nil
+	return coderSocket{c}, answer{res.StatusCode, res.Header}, nil
 }
 
-func coderKind(binary bool) coder.MessageType {
-	if binary {
-		return coder.MessageBinary
-	}
-	return coder.MessageText
-}
-
-func (c coderSocket) send(ctx context.Context, binary bool, pieces ...[]byte) error {
-	w, err := c.Writer(ctx, coderKind(binary))
+func (c coderSocket) send(ctx context.Context, k kind, pieces ...[]byte) error {
+	w, err := c.Writer(ctx, coder.MessageType(k))
 	if err != nil {
 		return err
 	}
@@ -78,9 +85,9 @@ func (c coderSocket) send(ctx context.Context, binary bool, pieces ...[]byte) er
 	return w.Close()
 }
 
-func (c coderSocket) receive(ctx context.Context) (binary bool, message []byte, err error) {
-	kind, b, err := c.Read(ctx)
-	return kind == coder.MessageBinary, b, err
+func (c coderSocket) receive(ctx context.Context) (k kind, message []byte, err error) {
+	t, b, err := c.Read(ctx)
+	return kind(t), b, err
 }
 
 func (c coderSocket) ping(ctx context.Context) error {
@@ -108,30 +115,23 @@ func (c coderSocket) cut()                { _ = c.CloseNow() }
 
 type gorillaSocket struct{ *gorilla.Conn }
 
-func dialGorilla(ctx context.Context, d dialer, target string) (socket, *http.Response, error) {
+func dialGorilla(ctx context.Context, d dialer, target string) (socket, answer, error) {
 	dial := gorilla.Dialer{
 		TLSClientConfig: d.tls, NetDialContext: network, Subprotocols: []string{subprotocol}, EnableCompression: d.deflate,
 		HandshakeTimeout: patience, WriteBufferSize: 1024,
 	}
-	c, res, err := dial.DialContext(ctx, target, nil)
+	c, res, err := dial.DialContext(ctx, target, nil) //nolint:bodyclose // the library says that it need not be closed
 	if err != nil {
-		return nil, nil, err
+		return nil, answer{}, err
 	}
 	_ = c.SetReadDeadline(time.Now().Add(patience))
 	_ = c.SetWriteDeadline(time.Now().Add(patience))
-	return gorillaSocket{c}, res, nil
-}
-
-func gorillaKind(binary bool) int {
-	if binary {
-		return gorilla.BinaryMessage
-	}
-	return gorilla.TextMessage
+	return gorillaSocket{c}, answer{res.StatusCode, res.Header}, nil
 }
 
 // send leaves it to the library to begin a frame whenever its buffer is full.
-func (c gorillaSocket) send(_ context.Context, binary bool, pieces ...[]byte) error {
-	w, err := c.NextWriter(gorillaKind(binary))
+func (c gorillaSocket) send(_ context.Context, k kind, pieces ...[]byte) error {
+	w, err := c.NextWriter(int(k))
 	if err != nil {
 		return err
 	}
@@ -143,9 +143,9 @@ func (c gorillaSocket) send(_ context.Context, binary bool, pieces ...[]byte) er
 	return w.Close()
 }
 
-func (c gorillaSocket) receive(context.Context) (binary bool, message []byte, err error) {
-	kind, b, err := c.ReadMessage()
-	return kind == gorilla.BinaryMessage, b, err
+func (c gorillaSocket) receive(context.Context) (k kind, message []byte, err error) {
+	t, b, err := c.ReadMessage()
+	return kind(t), b, err
 }
 
 func (c gorillaSocket) ping(context.Context) error {
