@@ -35,7 +35,6 @@ func TestBrowser(t *testing.T) {
 				})
 			}
 			within("page", loadsPage)
-			within("WebSocket", usesSocket)
 			within("events", func(b *browser) { getsEvents(b, p) })
 			within("streams", func(b *browser) { streams(b, p) })
 
@@ -45,6 +44,7 @@ func TestBrowser(t *testing.T) {
 					t.Errorf("%+v came over another connection than %+v", l, lines[0])
 				}
 			}
+			within("WebSocket", usesSocket)
 			t.Logf("%d requests over one connection of HTTP/2", len(lines))
 		})
 	}

@@ -24,7 +24,7 @@ func TestWebSocketLibraries(t *testing.T) {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
 	address := serving.FreePort(t)
-	r := newRig(t, address, rigOptions{})
+	r := newRig(t, address, rigOptions{args: []string{"--access-log=off"}})
 	ws, wss := strings.Replace(r.plain(""), "http", "ws", 1), strings.Replace(r.secure(""), "http", "ws", 1)
 	got := command{program: program, args: []string{"-listen", address, "-ca", r.authority.file, ws, wss}}.must(t)
 	cases := 0
