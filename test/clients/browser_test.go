@@ -13,8 +13,11 @@ func TestBrowser(t *testing.T) {
 	for _, mode := range []struct {
 		name string
 		args []string
+		// socket is how the access log must name the WebSocket.
+		socket logLine
 	}{
-		{"WebSocket over HTTP/1.1", nil},
+		{"WebSocket over HTTP/1.1", nil, logLine{Method: http.MethodGet, Protocol: "HTTP/1.1", Status: http.StatusSwitchingProtocols}},
+		{"WebSocket over HTTP/2", []string{"--http2-websocket"}, logLine{Method: http.MethodGet, Protocol: "HTTP/2.0", Status: http.StatusSwitchingProtocols}},
 	} {
 		t.Run(mode.name, func(t *testing.T) {
 			p := newPod(t)
@@ -44,7 +47,7 @@ func TestBrowser(t *testing.T) {
 					t.Errorf("%+v came over another connection than %+v", l, lines[0])
 				}
 			}
-			within("WebSocket", usesSocket)
+			within("WebSocket", func(b *browser) { usesSocket(b, r, mode.socket) })
 			t.Logf("%d requests over one connection of HTTP/2", len(lines))
 		})
 	}
@@ -76,8 +79,8 @@ func loadsPage(b *browser) {
 	}
 }
 
-// usesSocket: messages of every kind come back, and the close is a clean one.
-func usesSocket(b *browser) {
+// usesSocket: messages of every kind come back, and the close is a clean one. want is how the access log names it.
+func usesSocket(b *browser, r *rig, want logLine) {
 	var got struct {
 		Texts, Binary []int
 		Code          int
@@ -111,6 +114,11 @@ func usesSocket(b *browser) {
 		return { ...got, code: end.code, reason: end.reason, clean: end.wasClean };`, &got)
 	if len(got.Texts) != 7 || len(got.Binary) != 7 || got.Code != 4001 || got.Reason != "enough" || !got.Clean {
 		b.t.Errorf("%+v", got)
+	}
+	line := r.lines(1, func(l logLine) bool { return l.Path == "/socket" })[0]
+	want.Path, want.Client = line.Path, line.Client
+	if line != want {
+		b.t.Errorf("the access log has %+v, want %+v", line, want)
 	}
 }
 
