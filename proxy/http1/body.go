@@ -196,13 +196,6 @@ func (b *body) fill(n int) error {
 	return midBody(in.fill())
 }
 
-func midBody(err error) error {
-	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
-	}
-	return err
-}
-
 // nextChunk decodes chunked framing (RFC 9112 section 7.1): CRLF everywhere, extensions checked and dropped.
 func (b *body) nextChunk() ([]byte, error) {
 	for {

@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"errors"
 	"io"
 	"net"
 	"runtime"
@@ -234,4 +235,11 @@ func (in *input) releaseBulk() {
 func (in *input) close() {
 	in.r, in.w = 0, 0
 	in.reset()
+}
+
+func midBody(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
 }
