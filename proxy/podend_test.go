@@ -29,41 +29,34 @@ func TestBrokenGRPCAnswer(t *testing.T) {
 		{"too much", "8", func(p *rawPod, id uint32) { _ = p.fr.WriteRSTStream(id, xhttp2.ErrCodeEnhanceYourCalm) }},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			read := make(chan struct{})
-			pod := rawPods(t, func(p *rawPod) {
-				f := p.next()
-				if f == nil {
-					return
+			overHTTP2(t, proxy.Options{}, func(t *testing.T, r *rig, c *http.Client, base string) {
+				t.Helper()
+				read := make(chan struct{})
+				pod := rawPods(t, func(p *rawPod) {
+					f := p.next()
+					if f == nil {
+						return
+					}
+					p.respond(f.StreamID, "message", false, "content-type", "application/grpc")
+					<-read
+					row.end(p, f.StreamID)
+					p.drain()
+				})
+				r.routeTo("a.test", router.Backend{Scheme: router.PodH2C}, pod)
+				res, err := c.Post(base+"/", "application/grpc", bytes.NewReader([]byte("ask")))
+				if err != nil {
+					t.Fatal(err)
 				}
-				p.respond(f.StreamID, "message", false, "content-type", "application/grpc")
-				<-read
-				row.end(p, f.StreamID)
-				p.drain()
+				defer res.Body.Close()
+				got := make([]byte, len("message"))
+				if _, err := io.ReadFull(res.Body, got); err != nil {
+					t.Fatal(err)
+				}
+				close(read)
+				if rest, err := io.ReadAll(res.Body); err != nil || len(rest) > 0 || res.Trailer.Get("Grpc-Status") != row.status {
+					t.Errorf("%q, %v, trailers %v, want status %s", rest, err, res.Trailer, row.status)
+				}
 			})
-			r := newRig(t, proxy.Options{})
-			r.routeTo("a.test", router.Backend{Scheme: router.PodH2C}, pod)
-			addr := listenTLS(t, r)
-			tr := &xhttp2.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
-			defer tr.CloseIdleConnections()
-			req, err := http.NewRequest(http.MethodPost, "https://"+addr+"/", bytes.NewReader([]byte("ask")))
-			if err != nil {
-				t.Fatal(err)
-			}
-			req.Host = "a.test"
-			req.Header.Set("Content-Type", "application/grpc")
-			res, err := tr.RoundTrip(req)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer res.Body.Close()
-			got := make([]byte, len("message"))
-			if _, err := io.ReadFull(res.Body, got); err != nil {
-				t.Fatal(err)
-			}
-			close(read)
-			if rest, err := io.ReadAll(res.Body); err != nil || len(rest) > 0 || res.Trailer.Get("Grpc-Status") != row.status {
-				t.Errorf("%q, %v, trailers %v, want status %s", rest, err, res.Trailer, row.status)
-			}
 		})
 	}
 }
