@@ -120,6 +120,35 @@ func TestUnsolicitedTLSBytes(t *testing.T) {
 	}
 }
 
+// Nor is one on which the Pod has said something while it was idle.
+func TestUnsolicitedTLSBytesWhileIdle(t *testing.T) {
+	idle, said := make(chan struct{}, 1), make(chan struct{}, 1)
+	pod := tlsPod(t, func(_ net.Conn, c *tls.Conn, br *bufio.Reader) {
+		for n := 0; ; n++ {
+			if _, err := http.ReadRequest(br); err != nil {
+				return
+			}
+			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-N: %d\r\n\r\nok", n)
+			if _, ok := <-idle; !ok {
+				return
+			}
+			fmt.Fprint(c, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nX-N: 9\r\n\r\nevil")
+			said <- struct{}{}
+		}
+	})
+	r := newRig(t, proxy.Options{})
+	defer close(idle)
+	r.routeTo("a.test", router.Backend{Scheme: router.PodSecure}, pod)
+	for range 5 {
+		if res, body := r.do("GET", "http://a.test/", nil); res.StatusCode != 200 || body != "ok" || res.Header.Get("X-N") != "0" {
+			t.Fatalf("%s %q, answer %s of its connection", res.Status, body, res.Header.Get("X-N"))
+		}
+		waitFor(t, "the connection to be idle", func() bool { return r.engine.Endpoints()[0].Endpoints[0].Idle == 1 })
+		idle <- struct{}{}
+		<-said
+	}
+}
+
 // WebSockets pass to Pods over TLS.
 func TestUpgradeOverTLSToThePod(t *testing.T) {
 	pod := tlsPod(t, func(_ net.Conn, c *tls.Conn, br *bufio.Reader) {
