@@ -271,10 +271,17 @@ func (e *Engine) closeListeners() {
 	}
 }
 
+// accepting reports whether a Serve has not returned: it may be about to start a connection that it has accepted.
+func (e *Engine) accepting() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.listeners) > 0
+}
+
 func (e *Engine) waitConnections(ctx context.Context) error {
 	poll := time.NewTicker(10 * time.Millisecond)
 	defer poll.Stop()
-	for e.sweeper.len() > 0 {
+	for e.sweeper.len() > 0 || e.accepting() {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
