@@ -28,8 +28,9 @@ type conn struct {
 	served         int
 	// announced says that it begins with a header of the PROXY protocol, and admitted that it is counted by its address.
 	announced, admitted bool
-	protocol            string      // that ALPN chose
-	asleep              atomic.Bool // has no goroutine
+	protocol            string        // that ALPN chose
+	asleep              atomic.Bool   // has no goroutine
+	patience            time.Duration // of the present wait between two requests; 0 is no end
 
 	h2 atomic.Pointer[streams] // set where HTTP/2 is spoken
 }
@@ -129,26 +130,28 @@ func (c *conn) nextRequest(wait phase) outcome {
 // preface is how HTTP/2 begins, up to where no request of HTTP/1.1 can follow it.
 const preface = "PRI * HTTP/2.0\r\n"
 
-// limitOf is how long the connection may wait in p.
+// limitOf is how long the connection may wait in p. What it may between two requests is decided when it begins to.
 func (c *conn) limitOf(p phase) time.Duration {
 	t := &c.e.timeouts
-	limit := t.Idle
-	if c.e.gate.full() {
-		limit = idleFull
-	}
-	switch {
-	case p == firstByte:
+	switch p {
+	case firstByte:
 		return t.FirstByte
-	case t.Park == 0:
-		return limit
-	case p == idle && limit == 0:
-		return t.Park
-	case p == idle:
-		return min(t.Park, limit)
-	case limit == 0:
+	case idle:
+		if c.patience = t.Idle; c.e.gate.full() {
+			c.patience = idleFull
+		}
+		switch {
+		case t.Park == 0:
+			return c.patience
+		case c.patience == 0:
+			return t.Park
+		}
+		return min(t.Park, c.patience)
+	}
+	if c.patience == 0 {
 		return 0
 	}
-	return max(limit-t.Park, tick)
+	return max(c.patience-t.Park, tick)
 }
 
 // idleFull replaces Timeouts.Idle when connections are running out.

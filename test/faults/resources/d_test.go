@@ -198,6 +198,10 @@ func TestD12NothingLongIsKept(t *testing.T) {
 			r := newRig(t, proxy.Options{Upstream: upstream.Options{RetriesPerSecond: 1000}})
 			r.route("a.test", pod.addr)
 			dial(t, r.addr).ask(t, "a.test", "ok")
+			await(t, "the Pod's connection to be kept", func() bool {
+				pools := r.engine.Endpoints()
+				return len(pools) == 1 && len(pools[0].Endpoints) == 1 && pools[0].Endpoints[0].Idle == 1
+			})
 			c := dial(t, r.addr)
 			c.send("PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: %d\r\n\r\n%s", size, strings.Repeat("x", size))
 			status, body, err := c.answer()
