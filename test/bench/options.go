@@ -29,7 +29,7 @@ type options struct {
 	idle             int
 	cores            cores
 	json             string
-	strict, list     bool
+	strict           bool
 	keep             bool
 	progress         io.Writer
 }
@@ -107,7 +107,6 @@ func parse(args []string, help io.Writer) (*options, error) {
 	f.IntVar(&o.cores.backend, "backend-core", -1, "core of the backends (default a third one where there is one, else the load's)")
 	f.StringVar(&o.json, "json", "dist/bench-peers.json", "`file` for the raw numbers; empty for none")
 	f.BoolVar(&o.strict, "strict", false, "exit 1 when a bar fails")
-	f.BoolVar(&o.list, "list", false, "say what would run, and stop")
 	f.BoolVar(&o.keep, "keep", false, "keep the folder with the proxies' files and logs")
 	if err := f.Parse(args); err != nil {
 		return nil, err
