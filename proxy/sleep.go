@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"runtime/debug"
-	"runtime/metrics"
 	"syscall"
 	"time"
 )
@@ -51,20 +50,17 @@ func (c *conn) Wake() {
 }
 
 // Stacks of goroutines that have ended are given back by the garbage collector, which an idle process would run every two minutes only,
-// and to the system not before the second time.
+// and to the system not before the second time. To do it at once costs a pause, so it is done for a process that is nearly idle, and seldom.
 const (
-	// collectAfter is the number of connections that fell asleep since the last collection, for which one is worth its time.
+	// collectAfter is the number of connections that fell asleep since the last time, for which it is worth its cost.
 	collectAfter = 1000
-	// collectTick is how often that is looked at.
-	collectTick = 2 * time.Second
+	// collectTick is how often that is looked at, and collectEvery how often it is done at most.
+	collectTick  = 2 * time.Second
+	collectEvery = time.Minute
 )
 
-// collector runs the garbage collector after many connections fell asleep, where nothing else does.
-type collector struct {
-	due    time.Time
-	cycles uint64 // of the garbage collector, at the last look
-	sample [1]metrics.Sample
-}
+// collector gives memory back to the system after many connections fell asleep.
+type collector struct{ due time.Time }
 
 // look is called by the sweeper.
 func (g *collector) look(e *Engine) {
@@ -73,16 +69,9 @@ func (g *collector) look(e *Engine) {
 		return
 	}
 	g.due = now.Add(collectTick)
-	g.sample[0].Name = "/gc/cycles/total:gc-cycles"
-	metrics.Read(g.sample[:])
-	cycles := g.sample[0].Value.Uint64()
-	if cycles != g.cycles {
-		// Some of those that slept by then are counted again; it does no harm.
-		g.cycles = cycles
-		return
-	}
-	if e.slept.Load() >= collectAfter {
+	if e.slept.Load() >= collectAfter && e.sweeper.mostSleep() {
 		e.slept.Store(0)
+		g.due = now.Add(collectEvery)
 		go debug.FreeOSMemory()
 	}
 }

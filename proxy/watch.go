@@ -162,6 +162,13 @@ func (s *sweeper) len() int {
 	return len(s.conns) + s.asleep.len
 }
 
+// mostSleep reports whether many connections sleep, and only few do not.
+func (s *sweeper) mostSleep() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asleep.len >= collectAfter && s.asleep.len >= 9*len(s.conns)
+}
+
 // each calls f for every connection, under the set's lock.
 func (s *sweeper) each(f func(*conn)) {
 	s.mu.Lock()
