@@ -1,8 +1,6 @@
 package proxy
 
 import (
-	"time"
-
 	"podlane.dev/podlane/proxy/exchange"
 	"podlane.dev/podlane/proxy/preamble"
 	"podlane.dev/podlane/proxy/upstream"
@@ -113,40 +111,24 @@ func (s *session) join() failure {
 
 // dialThrough connects to an Endpoint of l: endpoints that cannot be connected to are passed over, as for requests.
 func (s *session) dialThrough(l *lane) (*pod, failure) {
-	var tried upstream.Tried
 	u := &s.x.Upstream
-	last := failNoEndpoint
-	for connects, timeouts := 0, 0; connects < maxConnects && timeouts < maxConnectTimeouts; {
-		ep := l.view.Next(s.x, &tried)
+	// What passes through is not ours to encrypt: the connection is a plain one, whatever the Backend speaks.
+	a := attempts{last: failNoEndpoint, profile: new(upstream.Profile)}
+	for !a.all() {
+		ep := l.view.Next(s.x, &a.tried)
 		switch {
 		case ep == nil:
-			return nil, last
+			return nil, a.last
 		case s.c.aborted.Load():
 			return nil, failClient
 		}
-		tried.Add(ep)
 		u.Tries++
-		err := ep.Reserve()
+		leg, err := s.reconnect(ep, a.profile)
 		if err == nil {
-			var uc *upstream.Conn
-			if uc, err = ep.Dial(time.Time{}, upstream.Profile{}); err == nil {
-				u.Addr, u.Pod = ep.AddrPort(), ep.Pod()
-				return newPodConn(uc, s.e.limits), failure{}
-			}
+			u.Addr, u.Pod = ep.AddrPort(), ep.Pod()
+			return leg, failure{}
 		}
-		kind := upstream.KindOf(err)
-		if kind == upstream.Gone {
-			continue
-		}
-		ep.Failed(kind)
-		last = connectFailure(kind)
-		if kind != upstream.Limited {
-			connects++
-			u.Retry = last.why
-		}
-		if kind == upstream.Timeout {
-			timeouts++
-		}
+		a.unconnected(ep, err, s.x)
 	}
-	return nil, last
+	return nil, a.last
 }

@@ -197,6 +197,29 @@ func TestPassthrough(t *testing.T) {
 	}
 }
 
+// A Pod that is unready for a moment, while a connection to it is made, has not failed: as for requests.
+func TestPassthroughToPodThatLeavesAndComesBack(t *testing.T) {
+	pod := newSecretPod(t, false, "a.test")
+	var d *doors
+	var dials atomic.Int64
+	o := proxy.Options{}
+	o.Upstream.Dial = func(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
+		if dials.Add(1) == 1 {
+			service := secretRoute("a.test", nil).Backends[0].Service.Service()
+			d.engine.SetAddresses(service, map[string][]router.Address{"": {{AddrPort: addr, UID: "u0"}}})
+			<-ctx.Done()
+			d.engine.SetAddresses(service, map[string][]router.Address{"": {{AddrPort: addr, UID: "u0", Ready: true, Serving: true}}})
+			return nil, ctx.Err()
+		}
+		return new(net.Dialer).DialContext(ctx, "tcp", addr.String())
+	}
+	d = newDoors(t, o)
+	d.through("a.test", 0, pod.addr)
+	if got, err := pod.visit(d.dial(d.tls), "a.test"); err != nil || dials.Load() != 2 {
+		t.Errorf("%q %v after %d connects, want an answer after 2", got, err, dials.Load())
+	}
+}
+
 // helloFragments sends a client's first records in fragments of size bytes, and pieces, each when the engine has read the one before.
 type helloFragments struct {
 	*watchingClient
