@@ -72,10 +72,11 @@ func TestDirectionOf(t *testing.T) {
 			x.Client.Credentials = shown{c.credential}
 		}
 		x.Route, _ = table.Lookup(c.host, c.path)
-		if got := directionOf(x, table); got != c.want {
+		over := &live{table: table}
+		if got := over.direction(x); got != c.want {
 			t.Errorf("%s: %d, want %d", c.story, got, c.want)
 		}
-		if n := testing.AllocsPerRun(10, func() { directionOf(x, table) }); n != 0 {
+		if n := testing.AllocsPerRun(10, func() { over.direction(x) }); n != 0 {
 			t.Errorf("%s: %v allocations", c.story, n)
 		}
 		x.Release()

@@ -16,7 +16,7 @@ func (s *session) match() (c *chain, ambiguous bool) {
 	s.generation = l.generation
 	r, ok := l.table.Lookup(text(x.Request.Hostname), text(x.Request.Path))
 	x.Route = r // nil where there is none
-	if s.direction = directionOf(x, l.table); !ok {
+	if s.direction = l.direction(x); !ok {
 		return s.e.fallback, false
 	}
 	c = r.Attachment().(*chain)

@@ -15,16 +15,20 @@ const (
 	right direction = iota
 	// elsewhere: the host asks for something else than that of the server name, so the connection is the wrong one.
 	elsewhere
-	// outdated: it is the right host, but what it asks for has changed since the handshake, and what the client showed then does not do any more.
+	// outdated: it is the right host, but what it asks for has changed since the handshake, and what the client showed then does not do any more; or
+	// its TLS passes through to its Pods (now, if the handshake was for this very name), so that neither end has met the other's certificate.
 	outdated
 )
 
-// directionOf compares what the host of x asks for, by t, with what the handshake asked. Where neither asks for anything, it looks at two pointers.
+// direction compares what the host of x asks for with what the handshake asked. Where neither asks for anything, it looks at two pointers.
 // Requests in clear showed nothing and may go anywhere: it is the chain's to refuse them.
-func directionOf(x *exchange.Exchange, t *router.Table) direction {
-	c := &x.Client
+func (l *live) direction(x *exchange.Exchange) direction {
+	c, t := &x.Client, l.table
 	if !c.TLS {
 		return right
+	}
+	if l.passesThrough(text(x.Request.Hostname)) != nil {
+		return outdated
 	}
 	wanted := wantedOf(x, t)
 	if wanted == nil && c.Credentials == nil {

@@ -28,22 +28,6 @@ func (l *live) passesThrough(name string) *chain {
 	return r.Attachment().(*chain)
 }
 
-// fronted reports whether the request is for a host whose TLS passes through, although its own TLS ended here: its client did the
-// handshake for another name, and has not met the Pod's certificate, nor the Pod the client's.
-func (s *session) fronted() bool {
-	return s.x.Client.TLS && s.e.live.Load().passesThrough(text(s.x.Request.Hostname)) != nil
-}
-
-// refuseFronted asks the client to come again by a connection of the host's own (RFC 9110 section 15.5.20).
-func (s *session) refuseFronted() {
-	s.chain = s.e.fallback
-	s.chain.begin()
-	// It may have been made for this very host, before TLS passed through: the client must not come again by the same.
-	s.leave()
-	s.answer(421, exchange.Misdirected, "this host is not served on this connection\n")
-	s.write()
-}
-
 // passThrough joins the client with a Pod of ch, without looking into what they say. The ClientHello, which lies in the codec's buffer, goes
 // first. It is counted and logged as one exchange.
 func (c *conn) passThrough(ch *chain, generation uint64) {

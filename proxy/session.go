@@ -48,10 +48,6 @@ func (s *session) run() bool {
 		s.answerServer()
 		return s.finish()
 	}
-	if s.fronted() {
-		s.refuseFronted()
-		return s.finish()
-	}
 	var ambiguous bool
 	if s.chain, ambiguous = s.match(); ambiguous {
 		s.refuse(400, exchange.BadRequest, "path with an encoded slash that leads to differently protected places")
