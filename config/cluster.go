@@ -16,8 +16,6 @@ type Cluster struct {
 	Kubeconfig string
 	// Namespaces limits what is watched; empty means all.
 	Namespaces Words
-	// ConfigMap is namespace/name of the ConfigMap with settings, or "".
-	ConfigMap string
 
 	// PublishService is namespace/name of the Service whose addresses go into Ingress status; PublishStatusAddress are
 	// addresses or host names that go there instead.
@@ -51,8 +49,6 @@ func (c *Cluster) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.Kubeconfig, "kubeconfig", c.Kubeconfig,
 		"kubeconfig file; without it $KUBECONFIG, then the Pod's service account, then ~/.kube/config")
 	fs.Var(&c.Namespaces, "watch-namespace", "namespaces to watch, comma-separated; without it all")
-	fs.StringVar(&c.ConfigMap, "configmap", c.ConfigMap,
-		"ConfigMap, as namespace/name, with settings; no key has a meaning yet, and each raises a Problem")
 	fs.StringVar(&c.PublishService, "publish-service", c.PublishService,
 		"Service, as namespace/name, whose load balancer addresses are written into the status of Ingresses")
 	fs.Var(&c.PublishStatusAddress, "publish-status-address",
@@ -76,7 +72,6 @@ func (c *Cluster) AddFlags(fs *pflag.FlagSet) {
 func (c *Cluster) Validate() error {
 	return first(
 		c.checkNamespaces(),
-		objectName("configmap", c.ConfigMap),
 		objectName("publish-service", c.PublishService),
 		c.checkStatus(),
 		c.checkElection(),

@@ -100,7 +100,8 @@ func TestMistakesNameTheFlagAndTheRemedy(t *testing.T) {
 
 		{config.NewHTTP2(), "--http2-max-concurrent-streams=0", []string{"--http2-max-concurrent-streams", "1"}},
 		{config.NewCluster(), "--watch-namespace=a,B", []string{"--watch-namespace", `"B"`}},
-		{config.NewCluster(), "--configmap=podlane", []string{"--configmap", "write default/podlane"}},
+		{config.ControllerIngress(), "--configmap=podlane", []string{"--configmap", "write default/podlane"}},
+		{config.ControllerIngress(), "--compat=nginx", []string{"--compat", "write class"}},
 		{config.NewCluster(), "--publish-service=svc", []string{"--publish-service", "write default/svc"}},
 		{config.NewCluster(), "--publish-service=a/b --publish-status-address=192.0.2.1", []string{"--publish-service", "write only one"}},
 		{config.NewCluster(), "--publish-service=a/b --publish-node-addresses", []string{"--publish-node-addresses", "write only one"}},
@@ -196,10 +197,10 @@ func TestFamiliesWithoutPassthrough(t *testing.T) {
 			t.Errorf("%d families, want %d", len(families), len(config.Policies()))
 		}
 		i := slices.IndexFunc(families, func(f policy.Family) bool { return f.FamilyName() == "ssl-passthrough" })
-		if _, err := families[i].ParseValues(policy.Values{"ssl-passthrough": "true"}); (err == nil) != on || err != nil && !strings.Contains(err.Error(), "--enable-ssl-passthrough") {
+		if _, err := families[i].ParseValues(policy.Values{"ssl-passthrough": "true"}, nil); (err == nil) != on || err != nil && !strings.Contains(err.Error(), "--enable-ssl-passthrough") {
 			t.Errorf("--enable-ssl-passthrough=%v: %v", on, err)
 		}
-		if _, err := families[i].ParseValues(policy.Values{"ssl-passthrough": "false"}); err != nil {
+		if _, err := families[i].ParseValues(policy.Values{"ssl-passthrough": "false"}, nil); err != nil {
 			t.Errorf("false: %v", err)
 		}
 	}
@@ -259,6 +260,7 @@ func TestIngressOptions(t *testing.T) {
 	controller := ingress.Options{
 		ControllerClass: "podlane.dev/ingress-controller", IngressClass: "podlane",
 		AnnotationPrefixes: []string{"nginx.ingress.kubernetes.io", "podlane.dev"},
+		References:         ingress.ReferencesOf(filters.Families(config.Policies())),
 	}
 	for _, tc := range []struct {
 		group *config.Ingress
@@ -275,6 +277,13 @@ func TestIngressOptions(t *testing.T) {
 		}},
 		{config.ControllerIngress(), "--default-backend-service=a/b --default-ssl-certificate=c/d", func(o *ingress.Options) {
 			o.DefaultBackend, o.DefaultCertificate = "a/b", "c/d"
+		}},
+		{config.ControllerIngress(), "--claim-ingress-nginx --compat=off --configmap=a/b", func(o *ingress.Options) {
+			o.ClaimNginx, o.Compat, o.Settings = true, ingress.CompatOff, "a/b"
+		}},
+		{config.ControllerIngress(), "--compat=class", func(*ingress.Options) {}},
+		{config.ServeIngress(), "--compat=ingress-nginx", func(o *ingress.Options) {
+			o.IngressClass, o.EveryClass, o.Compat = "", true, ingress.CompatNginx
 		}},
 		{config.ServeIngress(), "", func(o *ingress.Options) { o.IngressClass, o.EveryClass = "", true }},
 		{config.ServeIngress(), "--ingress-class=nginx", func(o *ingress.Options) { o.IngressClass = "nginx" }},

@@ -30,7 +30,12 @@ type Ingress struct {
 	// Class is the IngressClass's name; ControllerClass its spec.controller.
 	Class, ControllerClass string
 	ClassByName            bool
-	WithoutClass           bool
+	// ClaimNginx takes the Ingresses of ingress-nginx's classes too, Compat says which are read as ingress-nginx reads them.
+	ClaimNginx bool
+	Compat     string
+	// ConfigMap is namespace/name of the ConfigMap with settings, or "".
+	ConfigMap    string
+	WithoutClass bool
 	// DefaultBackend and DefaultCertificate are namespace/name of a Service and a Secret, or "".
 	DefaultBackend, DefaultCertificate string
 	// TicketKeySecret is namespace/name of the Secret with the keys of session tickets, or "".
@@ -49,14 +54,14 @@ type Ingress struct {
 
 // ControllerIngress returns the defaults of `podlane controller`.
 func ControllerIngress() *Ingress {
-	return &Ingress{Class: IngressClass, ControllerClass: ControllerClass}
+	return &Ingress{Class: IngressClass, ControllerClass: ControllerClass, Compat: compatByClass}
 }
 
 // ServeIngress returns the defaults of `podlane serve`: every Ingress is taken unless a class is given.
 // Names may lead to this machine then, where the Pods are processes.
 func ServeIngress() *Ingress {
 	return &Ingress{
-		ControllerClass: ControllerClass, everyClass: true,
+		ControllerClass: ControllerClass, everyClass: true, Compat: compatByClass,
 		ExternalAllow: Prefixes{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")},
 	}
 }
@@ -74,6 +79,12 @@ func (o *Ingress) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.ControllerClass, "controller-class", o.ControllerClass, "spec.controller of the IngressClasses to serve")
 	fs.BoolVar(&o.ClassByName, "ingress-class-by-name", o.ClassByName,
 		"serve the IngressClass named by --ingress-class whatever its spec.controller")
+	fs.BoolVar(&o.ClaimNginx, "claim-ingress-nginx", o.ClaimNginx,
+		"serve the IngressClasses of ingress-nginx too: those whose spec.controller is "+ingress.NginxClass)
+	fs.StringVar(&o.Compat, "compat", o.Compat,
+		"which Ingresses are read as ingress-nginx reads them: class (those of its classes), ingress-nginx (all) or off (none)")
+	fs.StringVar(&o.ConfigMap, "configmap", o.ConfigMap,
+		"ConfigMap, as namespace/name, with settings for all Ingresses, in the keys of ingress-nginx's; it is read live")
 	fs.BoolVar(&o.WithoutClass, "watch-ingress-without-class", o.WithoutClass, "serve Ingresses that name no class as well")
 	fs.StringVar(&o.DefaultBackend, "default-backend-service", o.DefaultBackend,
 		"Service, as namespace/name, whose first port answers requests without a route; without it they get 404")
@@ -96,6 +107,8 @@ func (o *Ingress) AddFlags(fs *pflag.FlagSet) {
 func (o *Ingress) Validate() error {
 	return first(
 		o.checkClass(),
+		o.checkCompat(),
+		objectName("configmap", o.ConfigMap),
 		objectName("default-backend-service", o.DefaultBackend),
 		objectName("default-ssl-certificate", o.DefaultCertificate),
 		objectName("ssl-session-ticket-key-secret", o.TicketKeySecret),
@@ -114,6 +127,17 @@ func (o *Ingress) checkClass() error {
 		return fmt.Errorf("--ingress-class is empty: write %s", IngressClass)
 	}
 	return subdomain("ingress-class", o.Class, IngressClass)
+}
+
+// compatByClass is the word for ingress.CompatByClass.
+const compatByClass = "class"
+
+func (o *Ingress) checkCompat() error {
+	switch o.Compat {
+	case compatByClass, string(ingress.CompatNginx), string(ingress.CompatOff):
+		return nil
+	}
+	return fmt.Errorf("--compat: %q is not known: write %s, %s or %s", o.Compat, compatByClass, ingress.CompatNginx, ingress.CompatOff)
 }
 
 func (o *Ingress) checkPrefix() error {
@@ -141,7 +165,14 @@ func (o *Ingress) Options() ingress.Options {
 	if p := o.AnnotationsPrefix; p != "" && p != AnnotationPrefix && p != CompatPrefix {
 		prefixes = append(prefixes, p)
 	}
+	compat := ingress.Compat(o.Compat)
+	if o.Compat == compatByClass {
+		compat = ingress.CompatByClass
+	}
 	return ingress.Options{
+		ClaimNginx:         o.ClaimNginx,
+		Compat:             compat,
+		Settings:           o.ConfigMap,
 		ControllerClass:    o.ControllerClass,
 		IngressClass:       o.Class,
 		IngressClassByName: o.ClassByName,
@@ -151,6 +182,7 @@ func (o *Ingress) Options() ingress.Options {
 		DefaultCertificate: o.DefaultCertificate,
 		TicketKeys:         o.TicketKeySecret,
 		AllowExternalName:  o.AllowExternalName,
+		References:         ingress.ReferencesOf(o.Families()),
 		AnnotationPrefixes: append(prefixes, AnnotationPrefix),
 	}
 }

@@ -11,6 +11,7 @@ func Policies() []filters.Policy {
 		filters.SSLRedirect(),
 		filters.ClientCertificate(),
 		filters.HSTS(),
+		filters.Refused(),
 		filters.SSLPassthrough(),
 		filters.BackendProtocol(),
 		filters.ProxySSL(filters.TLSWords{Versions: server.ParseVersions, Ciphers: parseCiphers}),

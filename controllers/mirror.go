@@ -253,7 +253,7 @@ func (m *mirror) referOne(key types.NamespacedName) {
 	defer m.refer.Unlock()
 	var refs []types.NamespacedName
 	if i := m.ingresses.find(key); i != nil && m.owns(i) {
-		refs = ingress.SecretRefs(ingress.Snapshot{Ingresses: []*networkingv1.Ingress{i}, Options: ingress.Options{EveryClass: true, AnnotationPrefixes: m.options.Ingress.AnnotationPrefixes}})
+		refs = ingress.SecretRefs(ingress.Snapshot{Ingresses: []*networkingv1.Ingress{i}, Options: ingress.Options{EveryClass: true, AnnotationPrefixes: m.options.Ingress.AnnotationPrefixes, References: m.options.Ingress.References}})
 	}
 	m.secrets.refer(key, refs)
 }

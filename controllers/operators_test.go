@@ -22,6 +22,7 @@ func TestTicketKeysAreWanted(t *testing.T) {
 func TestAnnotationsRefer(t *testing.T) {
 	f := newFixture(t, newTable)
 	f.mirror.options.Ingress.AnnotationPrefixes = []string{"podlane.dev"}
+	f.mirror.options.Ingress.References.SecretAnnotations = []string{"auth-tls-secret", "proxy-ssl-secret"}
 	for name, annotation := range map[string][2]string{"own": {"auth-tls-secret", "ns/ca"}, "foreign": {"auth-tls-secret", "other/b"}, "pods": {"proxy-ssl-secret", "pods"}} {
 		i := newIngress(name, "")
 		i.Annotations = map[string]string{"podlane.dev/" + annotation[0]: annotation[1]}

@@ -135,6 +135,7 @@ type Engine struct {
 	serving   sync.WaitGroup
 	closeOnce sync.Once
 	fallback  *chain // answers requests without a route
+	runtime   filters.Runtime
 	tally     tally
 	through   int // live routes that pass TLS through; read and written by Publish only
 }
@@ -144,6 +145,8 @@ type live struct {
 	table *router.Table
 	// generation counts the tables that this engine has published.
 	generation uint64
+	// settings are what the operator says about the whole proxy beyond its options.
+	settings *filters.Settings
 	// through says that the TLS of some host of the table passes through to its Pods. Without one no ClientHello is looked at.
 	through bool
 }
@@ -175,8 +178,8 @@ func New(o Options) *Engine {
 	gate.pods = e.registry.Open
 	gate.idle = func() int { return int(e.sweeper.idle.Load()) }
 	e.memory.used = o.Memory
-	e.fallback = &chain{metrics: e.routeMetrics(router.RouteID{}, router.Service{})}
-	e.live.Store(&live{table: router.NewTable(nil, nil)})
+	e.fallback = &chain{filters: &filters.Chain{}, metrics: e.routeMetrics(router.RouteID{}, router.Service{})}
+	e.live.Store(&live{table: router.NewTable(nil, nil), settings: new(filters.Settings)})
 	if w, err := socket.NewWatcher(); err == nil {
 		e.watcher = w
 		go w.Run()

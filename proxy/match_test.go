@@ -23,7 +23,7 @@ func TestEncodedSlashCannotEvadeAPolicy(t *testing.T) {
 			Backends: []router.Backend{b}, Policies: values,
 		}
 	}
-	off, err := filters.SSLRedirect().ParseValues(policy.Values{"ssl-redirect": "false"})
+	off, err := filters.SSLRedirect().ParseValues(policy.Values{"ssl-redirect": "false"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,7 @@ import (
 // chain is a Route compiled for traffic: everything that a request needs is resolved here, once, at Publish.
 type chain struct {
 	route   *router.Route
-	filters filters.Chain
+	filters *filters.Chain
 	lanes   []lane
 	total   int // sum of the lanes' weights
 	metrics *observe.RouteMetrics
@@ -68,7 +68,7 @@ func (e *Engine) Publish(t *router.Table) {
 			e.through--
 		}
 	}
-	e.live.Store(&live{table: t, generation: before.generation + 1, through: e.through > 0})
+	e.live.Store(&live{table: t, generation: before.generation + 1, settings: filters.Govern(e.opts.Policies, t.Globals()), through: e.through > 0})
 	e.retire(old, t)
 }
 
@@ -89,7 +89,7 @@ func (c *chain) awaitNames(late <-chan struct{}) {
 
 // compile resolves what requests on r will need.
 func (e *Engine) compile(r *router.Route) *chain {
-	c := &chain{route: r, filters: filters.Compile(e.opts.Policies, r)}
+	c := &chain{route: r, filters: filters.Compile(e.opts.Policies, r, &e.runtime)}
 	var service router.Service
 	for i := range r.Backends {
 		b := &r.Backends[i]
@@ -136,6 +136,7 @@ func (e *Engine) retire(old, t *router.Table) {
 
 func (c *chain) release() {
 	c.retired = true
+	c.filters.Release()
 	for _, l := range c.lanes {
 		if l.view != nil {
 			l.view.Release()

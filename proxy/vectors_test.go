@@ -27,7 +27,7 @@ func newVectorBench(t testing.TB, o proxy.Options) *bench {
 	t.Helper()
 	r := &record{}
 	pod := func(name string) string { return r.pod(t, name, nil) }
-	redirect, err := filters.SSLRedirect().ParseValues(policy.Values{"force-ssl-redirect": "true"})
+	redirect, err := filters.SSLRedirect().ParseValues(policy.Values{"force-ssl-redirect": "true"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

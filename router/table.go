@@ -4,6 +4,8 @@ import (
 	"iter"
 	"slices"
 	"strings"
+
+	"podlane.dev/podlane/router/policy"
 )
 
 // Table says which Route a request belongs to, and which certificates the hosts have. It is immutable and safe for any
@@ -22,6 +24,7 @@ type Table struct {
 	certificates    []*Certificate
 	defaultCert     *Certificate
 	ticketKeys      *TicketKeys
+	globals         []policy.Value
 	routes          int
 }
 
@@ -39,6 +42,8 @@ type Change struct {
 	DefaultCertificate *Certificate
 	// TicketKeys are those of TLS session tickets, nil where replicas share none.
 	TicketKeys *TicketKeys
+	// Globals are what the operator's ConfigMap says about the whole proxy.
+	Globals []policy.Value
 }
 
 // NewTable returns a Table of routes in no particular order. A Route goes to the host ID.Host; one with IsDefault and no
@@ -67,7 +72,7 @@ func (t *Table) With(c Change) *Table {
 	next := &Table{
 		hostless: t.hostless, routes: t.routes,
 		catchAll: c.CatchAll, certificates: slices.Clip(c.Certificates), defaultCert: c.DefaultCertificate,
-		ticketKeys: c.TicketKeys,
+		ticketKeys: c.TicketKeys, globals: c.Globals,
 	}
 	var exact, wildcard []hostChange
 	set := func(name string, h *Host) {
@@ -155,6 +160,9 @@ func (t *Table) TLSPolicy(host string) *TLSPolicy {
 
 // TicketKeys returns the keys of TLS session tickets that all replicas share, or nil.
 func (t *Table) TicketKeys() *TicketKeys { return t.ticketKeys }
+
+// Globals returns the values of the global policy families. The caller must not change the slice.
+func (t *Table) Globals() []policy.Value { return t.globals }
 
 // Host returns the routes of a host by its name in the rules ("*.suffix" for a wildcard, "" for rules without a host).
 func (t *Table) Host(name string) (*Host, bool) {

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -260,8 +259,8 @@ func controllersOptions(o *controllerOptions, self types.NamespacedName, namespa
 			LeaseDuration: c.ElectionTTL,
 		},
 	}
-	if c.ConfigMap != "" {
-		options.ConfigMaps = []types.NamespacedName{parseObject(c.ConfigMap)}
+	if name := o.ingress.ConfigMap; name != "" {
+		options.ConfigMaps = []types.NamespacedName{parseObject(name)}
 	}
 	if c.PublishNodes {
 		options.Status.Nodes = &controllers.NodeAddresses{Internal: c.InternalNodeIP}
@@ -278,14 +277,7 @@ func parseObject(text string) types.NamespacedName {
 // clusterBuild returns the Build of a cluster's Snapshots.
 func clusterBuild(o *controllerOptions) controllers.BuildFunc {
 	builder := ingress.NewBuilder(o.ingress.Families())
-	settings := parseObject(o.cluster.ConfigMap)
-	return func(s ingress.Snapshot) (*router.Table, []ingress.Problem) {
-		t, problems := builder.Build(s)
-		if unread := settingsProblems(s, settings); len(unread) > 0 {
-			problems = append(slices.Clip(problems), unread...)
-		}
-		return t, problems
-	}
+	return builder.Build
 }
 
 // clusterObserver reports what the controllers do.

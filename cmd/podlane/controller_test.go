@@ -14,25 +14,13 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 
 	"podlane.dev/podlane/config"
 	"podlane.dev/podlane/controllers"
-	"podlane.dev/podlane/router/ingress"
 )
-
-func snapshotWithConfigMaps() ingress.Snapshot {
-	of := func(namespace, name string, data map[string]string) *corev1.ConfigMap {
-		return &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, Data: data}
-	}
-	return ingress.Snapshot{ConfigMaps: []*corev1.ConfigMap{
-		of("other", "settings", map[string]string{"x": "y"}),
-		of("podlane", "settings", map[string]string{"proxy-body-size": "8m", "hsts": "true"}),
-	}}
-}
 
 // apiServer is a Kubernetes API server as far as an empty cluster needs one: lists of nothing, and watches that say nothing. hold,
 // where it is not nil, makes it wait before it answers lists.
@@ -199,7 +187,9 @@ func TestControllersOptions(t *testing.T) {
 	for args, change := range map[string]func(*controllers.Options){
 		"":                      func(*controllers.Options) {},
 		"--watch-namespace=a,b": func(o *controllers.Options) { o.Namespaces = []string{"a", "b"} },
-		"--configmap=a/b":       func(o *controllers.Options) { o.ConfigMaps = []types.NamespacedName{{Namespace: "a", Name: "b"}} },
+		"--configmap=a/b":       func(o *controllers.Options) {
+			o.ConfigMaps, o.Ingress.Settings = []types.NamespacedName{{Namespace: "a", Name: "b"}}, "a/b"
+		},
 		"--publish-service=a/b": func(o *controllers.Options) {
 			o.Status.PublishService = types.NamespacedName{Namespace: "a", Name: "b"}
 		},

@@ -204,22 +204,3 @@ func TestReportIsShort(t *testing.T) {
 		t.Errorf("nothing changed, but it said %q", out.String())
 	}
 }
-
-func TestSettingsProblems(t *testing.T) {
-	s := snapshotWithConfigMaps()
-	problems := settingsProblems(s, parseObject("podlane/settings"))
-	var got []string
-	for _, p := range problems {
-		got = append(got, p.Object.String()+" "+p.Field)
-		if p.Effect != ingress.Ignored || p.Reason != ingress.InvalidOption {
-			t.Errorf("%v: want Ignored, InvalidOption", p)
-		}
-	}
-	want := []string{"ConfigMap podlane/settings data.hsts", "ConfigMap podlane/settings data.proxy-body-size"}
-	if !slices.Equal(got, want) {
-		t.Errorf("problems %q, want %q", got, want)
-	}
-	if none := settingsProblems(s, parseObject("")); len(none) != 0 {
-		t.Errorf("without a ConfigMap: %v", none)
-	}
-}

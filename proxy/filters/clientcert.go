@@ -63,7 +63,7 @@ func ClientCertificate() Policy {
 func clientCertificateKeys() []policy.Key {
 	return []policy.Key{
 		{
-			Name: "auth-tls-secret", Kind: policy.String, Default: "none", Example: "default/clients-ca",
+			Name: "auth-tls-secret", Kind: policy.SecretName, Default: "none", Example: "default/clients-ca",
 			Doc: "The Secret, as namespace/name or name, of the Ingress's own namespace, with the certificates in ca.crt that sign those of clients, and " +
 				"optionally the revocation lists of all of them in ca.crl. While it is missing or broken the host answers 503.",
 		},

@@ -35,7 +35,7 @@ func (s *shown) Judge(p *router.TLSPolicy, _ time.Time) router.Verdict {
 // protect makes the annotations of values what holds for r's host, as Build does.
 func protect(t testing.TB, r *router.Route, values policy.Values) {
 	t.Helper()
-	parsed, err := filters.ClientCertificate().ParseValues(values)
+	parsed, err := filters.ClientCertificate().ParseValues(values, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,13 +58,13 @@ func TestParseClientAuth(t *testing.T) {
 		{policy.Values{"auth-tls-pass-certificate-to-upstream": "false"}, router.ClientAuth{Depth: 1}},
 		{policy.Values{"auth-tls-verify-client": "off", "auth-tls-verify-depth": "3"}, router.ClientAuth{Depth: 3}},
 	} {
-		got, err := filters.ClientCertificate().ParseValues(tc.values)
+		got, err := filters.ClientCertificate().ParseValues(tc.values, nil)
 		if err != nil || got != tc.want {
 			t.Errorf("%v: %+v, %v, want %+v", tc.values, got, err, tc.want)
 		}
 	}
 	long := policy.Values{"auth-tls-secret": "ca", "auth-tls-match-cn": "CN=" + strings.Repeat("a", 1024)}
-	if _, err := filters.ClientCertificate().ParseValues(long); err == nil {
+	if _, err := filters.ClientCertificate().ParseValues(long, nil); err == nil {
 		t.Error("a pattern of more than 1,024 bytes is accepted")
 	}
 }
@@ -117,7 +117,7 @@ func TestClientCertificateDecides(t *testing.T) {
 			family := filters.ClientCertificate()
 			r := route(t, "/", nil) // what holds comes from the host, whatever the Route's own Ingress says
 			protect(t, r, tc.values)
-			chain := filters.Compile([]filters.Policy{family}, r)
+			chain := filters.Compile([]filters.Policy{family}, r, nil)
 			x := request("a.example", "/")
 			credentials := &shown{verdict: tc.verdict, subject: tc.subject}
 			x.Client = exchange.Client{TLS: true, Proto: "https", Credentials: credentials}
@@ -149,7 +149,7 @@ func TestClientCertificateInClear(t *testing.T) {
 	} {
 		r := route(t, tc.path, nil)
 		protect(t, r, policy.Values{"auth-tls-secret": "ca", "auth-tls-verify-client": tc.verify})
-		chain := filters.Compile([]filters.Policy{filters.ClientCertificate()}, r)
+		chain := filters.Compile([]filters.Policy{filters.ClientCertificate()}, r, nil)
 		for _, client := range []exchange.Client{{Proto: "http"}, {Proto: "https"}} {
 			x := request("a.example", tc.path)
 			x.Client = client
@@ -192,7 +192,7 @@ func TestClientCertificateTellsThePod(t *testing.T) {
 			if tc.values != nil {
 				protect(t, r, tc.values)
 			}
-			chain := filters.Compile([]filters.Policy{family}, r)
+			chain := filters.Compile([]filters.Policy{family}, r, nil)
 			x := request("a.example", "/")
 			x.Client = exchange.Client{TLS: true}
 			if tc.shown != nil {
@@ -231,7 +231,7 @@ func FuzzPassedCertificate(f *testing.F) {
 	family := filters.ClientCertificate()
 	r := &router.Route{}
 	protect(f, r, policy.Values{"auth-tls-secret": "ca", "auth-tls-pass-certificate-to-upstream": "true"})
-	chain := filters.Compile([]filters.Policy{family}, r)
+	chain := filters.Compile([]filters.Policy{family}, r, nil)
 	f.Fuzz(func(t *testing.T, der []byte) {
 		if len(der) == 0 {
 			return // encoding/pem writes an empty line; a certificate is never empty
@@ -249,13 +249,13 @@ func FuzzPassedCertificate(f *testing.F) {
 // TestRouteWithoutItsPolicyIsClosed: where Build could not give the host what the Ingress asks for, nothing else opens it.
 func TestRouteWithoutItsPolicyIsClosed(t *testing.T) {
 	family := filters.ClientCertificate()
-	chain := filters.Compile([]filters.Policy{family}, route(t, "/", policy.Values{"auth-tls-secret": "ca"}, family))
+	chain := filters.Compile([]filters.Policy{family}, route(t, "/", policy.Values{"auth-tls-secret": "ca"}, family), nil)
 	x := request("a.example", "/")
 	x.Client = exchange.Client{TLS: true, Credentials: &shown{verdict: router.Verdict{Outcome: router.Verified}}}
 	if chain.FilterRequest(x) != exchange.Answered || x.Response.Status != 503 {
 		t.Errorf("status %d", x.Response.Status)
 	}
-	if chain := filters.Compile([]filters.Policy{family}, route(t, "/", nil)); len(chain.Request) != 0 {
+	if chain := filters.Compile([]filters.Policy{family}, route(t, "/", nil), nil); len(chain.Request) != 0 {
 		t.Error("a Route of a host that asks for nothing has a filter")
 	}
 }
@@ -263,7 +263,7 @@ func TestRouteWithoutItsPolicyIsClosed(t *testing.T) {
 func TestClientCertificateAllocatesNothing(t *testing.T) {
 	r := route(t, "/", nil)
 	protect(t, r, policy.Values{"auth-tls-secret": "ca", "auth-tls-match-cn": "CN=alice(,|$)", "auth-tls-pass-certificate-to-upstream": "true"})
-	chain := filters.Compile([]filters.Policy{filters.ClientCertificate()}, r)
+	chain := filters.Compile([]filters.Policy{filters.ClientCertificate()}, r, nil)
 	x := request("a.example", "/")
 	x.Client = exchange.Client{TLS: true, Credentials: &shown{
 		verdict: router.Verdict{Outcome: router.Verified}, certificate: &x509.Certificate{Raw: make([]byte, 700)}, subject: "CN=alice,O=Acme", issuer: "CN=ca",

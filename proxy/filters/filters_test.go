@@ -25,7 +25,7 @@ func route(t testing.TB, path string, values policy.Values, policies ...filters.
 		if len(own) == 0 {
 			continue
 		}
-		parsed, err := p.ParseValues(own)
+		parsed, err := p.ParseValues(own, nil)
 		if err != nil {
 			t.Fatalf("parse %v: %v", own, err)
 		}
@@ -59,12 +59,9 @@ func newSpy(name string, ran *[]string) *spy {
 	}}
 }
 
-func (s *spy) NewRequestFilter(_ *router.Route, v any) exchange.RequestFilter {
-	return spyFilter{s, v.(string)}
-}
-
-func (s *spy) NewResponseFilter(_ *router.Route, v any) exchange.ResponseFilter {
-	return spyFilter{s, v.(string)}
+func (s *spy) Compile(c *filters.Chain, v any) {
+	c.OnRequest(spyFilter{s, v.(string)})
+	c.OnResponse(spyFilter{s, v.(string)})
 }
 
 type spyFilter struct {
@@ -89,7 +86,7 @@ func TestChainRunsInOrderWithTheRoutesValueOrTheDefault(t *testing.T) {
 	one, two, three := newSpy("one", &ran), newSpy("two", &ran), newSpy("three", &ran)
 	two.answer = true
 	r := &router.Route{Policies: []policy.Value{{Family: "two", Parsed: "mine"}}}
-	chain := filters.Compile([]filters.Policy{one, two, three}, r)
+	chain := filters.Compile([]filters.Policy{one, two, three}, r, nil)
 
 	x := exchange.New()
 	if got := chain.FilterRequest(x); got != exchange.Answered {
@@ -107,7 +104,7 @@ func TestChainRunsInOrderWithTheRoutesValueOrTheDefault(t *testing.T) {
 
 func TestChainLeavesOutWhatDoesNothing(t *testing.T) {
 	silent := &filters.Of[int]{Of: policy.Of[int]{Name: "silent"}}
-	chain := filters.Compile([]filters.Policy{silent}, &router.Route{Policies: []policy.Value{{Family: "silent", Parsed: 1}}})
+	chain := filters.Compile([]filters.Policy{silent}, &router.Route{Policies: []policy.Value{{Family: "silent", Parsed: 1}}}, nil)
 	if len(chain.Request)+len(chain.Response) != 0 {
 		t.Errorf("chain of a policy without filters = %+v, want empty", chain)
 	}
@@ -130,7 +127,7 @@ func TestFamilies(t *testing.T) {
 
 func ExampleCompile() {
 	r := &router.Route{HasCertificate: true}
-	chain := filters.Compile([]filters.Policy{filters.SSLRedirect()}, r)
+	chain := filters.Compile([]filters.Policy{filters.SSLRedirect()}, r, nil)
 	x := request("shop.example:8080", "/cart?item=1")
 	chain.FilterRequest(x)
 	fmt.Println(x.Response.Status, string(x.Response.Fields.Get(exchange.Location)))

@@ -14,7 +14,7 @@ func hstsOf(t *testing.T, value string, x *exchange.Exchange) string {
 	t.Helper()
 	family := filters.HSTS()
 	r := route(t, "/", policy.Values{"hsts": value}, family)
-	chain := filters.Compile([]filters.Policy{family}, r)
+	chain := filters.Compile([]filters.Policy{family}, r, nil)
 	chain.FilterResponse(x)
 	if n := x.Response.Fields.Count(exchange.StrictTransportSecurity); n > 1 {
 		t.Errorf("%d fields, want at most one (RFC 6797 section 7.1)", n)
@@ -72,7 +72,7 @@ func TestHSTSIsOffByDefault(t *testing.T) {
 	family := filters.HSTS()
 	r := route(t, "/", nil, family)
 	r.HasCertificate = true
-	if chain := filters.Compile([]filters.Policy{family}, r); len(chain.Request)+len(chain.Response) != 0 {
+	if chain := filters.Compile([]filters.Policy{family}, r, nil); len(chain.Request)+len(chain.Response) != 0 {
 		t.Errorf("chain without annotation = %+v, want empty", chain)
 	}
 }
@@ -96,7 +96,7 @@ func TestHSTSRefuses(t *testing.T) {
 		"includeSubDomains", "max-age=1; max-age=1", "max-age=1; preload; preload", "max-age=1; includeSubDomain",
 		"max-age=1; preload=1", "max-age=1, preload", "max-age=1\r\nX: y", "off; max-age=1",
 	} {
-		_, err := family.ParseValues(policy.Values{"hsts": value})
+		_, err := family.ParseValues(policy.Values{"hsts": value}, nil)
 		if err == nil || !strings.HasPrefix(err.Error(), "hsts: ") || strings.ContainsAny(err.Error(), "\r\n") {
 			t.Errorf("hsts %q: error %v, want one line that names the key", value, err)
 		}
@@ -105,7 +105,7 @@ func TestHSTSRefuses(t *testing.T) {
 
 func TestHSTSAllocatesNothing(t *testing.T) {
 	family := filters.HSTS()
-	chain := filters.Compile([]filters.Policy{family}, route(t, "/", policy.Values{"hsts": "max-age=60"}, family))
+	chain := filters.Compile([]filters.Policy{family}, route(t, "/", policy.Values{"hsts": "max-age=60"}, family), nil)
 	for name, x := range map[string]*exchange.Exchange{"in clear": request("a.example", "/"), "over TLS": overTLS()} {
 		if got := testing.AllocsPerRun(100, func() {
 			x.Response.Fields.Reset(nil)
@@ -122,19 +122,20 @@ func FuzzParseHSTS(f *testing.F) {
 	}
 	family := filters.HSTS()
 	f.Fuzz(func(t *testing.T, value string) {
-		parsed, err := family.ParseValues(policy.Values{"hsts": value})
+		parsed, err := family.ParseValues(policy.Values{"hsts": value}, nil)
 		if err != nil {
 			return
 		}
-		filter := family.NewResponseFilter(nil, parsed)
-		if filter == nil {
+		var chain filters.Chain
+		family.Compile(&chain, parsed)
+		if len(chain.Response) == 0 {
 			return
 		}
 		x := overTLS()
 		defer x.Release()
-		filter.FilterResponse(x)
+		chain.FilterResponse(x)
 		field := string(x.Response.Fields.Get(exchange.StrictTransportSecurity))
-		again, err := family.ParseValues(policy.Values{"hsts": field})
+		again, err := family.ParseValues(policy.Values{"hsts": field}, nil)
 		if err != nil || again != parsed {
 			t.Fatalf("%q became %q, which parses to %q, %v", value, field, again, err)
 		}

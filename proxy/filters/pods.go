@@ -62,7 +62,7 @@ func ProxySSL(words TLSWords) Policy {
 func proxySSLKeys() []policy.Key {
 	return []policy.Key{
 		{
-			Name: "proxy-ssl-secret", Kind: policy.String, Default: "none", Example: "default/pods-ca",
+			Name: "proxy-ssl-secret", Kind: policy.SecretName, Default: "none", Example: "default/pods-ca",
 			Doc: "The Secret, as namespace/name or name, of the Ingress's own namespace: ca.crt has the certificates that sign those of Pods, " +
 				"tls.crt and tls.key, if they are there, are shown to Pods that ask for a certificate.",
 		},

@@ -15,14 +15,14 @@ type Policy interface {
 	// DefaultValue returns the value that holds for a Route whose Ingress sets no key of the family, or whose value was
 	// ignored; ok is false where nothing holds then.
 	DefaultValue(r *router.Route) (v any, ok bool)
-	// NewRequestFilter returns what v does to requests of r, or nil where it does nothing. v comes from ParseValues or
-	// DefaultValue. The filter is made once per Route and used concurrently.
-	NewRequestFilter(r *router.Route, v any) exchange.RequestFilter
-	// NewResponseFilter is NewRequestFilter for responses, the proxy's own answers on r included.
-	NewResponseFilter(r *router.Route, v any) exchange.ResponseFilter
+	// Compile adds to c what v does to requests of c's Route. v comes from ParseValues or DefaultValue. It is called once per Route; what it
+	// adds is used concurrently.
+	Compile(c *Chain, v any)
+	// Govern changes s, which holds for the whole proxy, as v says. Only global families do.
+	Govern(s *Settings, v any)
 }
 
-// Of is a Policy whose parsed value is an immutable T. Each of its functions but Parse may be nil.
+// Of is a Policy whose parsed value is an immutable T. Each of its functions but the one that parses may be nil.
 type Of[T any] struct {
 	policy.Of[T]
 	// Default returns the value of a Route without annotations of this family; nil means that nothing holds then.
@@ -30,6 +30,12 @@ type Of[T any] struct {
 	// Request and Response return a filter, or nil where v asks for nothing on r.
 	Request  func(r *router.Route, v T) exchange.RequestFilter
 	Response func(r *router.Route, v T) exchange.ResponseFilter
+	// Forward changes how requests are sent to Pods.
+	Forward func(f *Forwarding, v T)
+	// Extend is for what is more than a filter of each kind.
+	Extend func(c *Chain, v T)
+	// Global is what a value of a global family says about the whole proxy.
+	Global func(s *Settings, v T)
 }
 
 // DefaultValue calls Default.
@@ -40,20 +46,28 @@ func (p *Of[T]) DefaultValue(r *router.Route) (any, bool) {
 	return p.Default(r)
 }
 
-// NewRequestFilter calls Request. v must be a T.
-func (p *Of[T]) NewRequestFilter(r *router.Route, v any) exchange.RequestFilter {
-	if p.Request == nil {
-		return nil
+// Compile calls Request, Response, Forward and Extend. v must be a T.
+func (p *Of[T]) Compile(c *Chain, v any) {
+	value := v.(T)
+	if p.Request != nil {
+		c.OnRequest(p.Request(c.Route, value))
 	}
-	return p.Request(r, v.(T))
+	if p.Response != nil {
+		c.OnResponse(p.Response(c.Route, value))
+	}
+	if p.Forward != nil {
+		p.Forward(&c.Forwarding, value)
+	}
+	if p.Extend != nil {
+		p.Extend(c, value)
+	}
 }
 
-// NewResponseFilter calls Response. v must be a T.
-func (p *Of[T]) NewResponseFilter(r *router.Route, v any) exchange.ResponseFilter {
-	if p.Response == nil {
-		return nil
+// Govern calls Global. v must be a T.
+func (p *Of[T]) Govern(s *Settings, v any) {
+	if p.Global != nil {
+		p.Global(s, v.(T))
 	}
-	return p.Response(r, v.(T))
 }
 
 // Families returns the policies as Build takes them, in the same order.
@@ -68,30 +82,68 @@ func Families(policies []Policy) []policy.Family {
 // Chain is what the policies of one Route compiled to, in order of execution. Both lists are empty for a Route without
 // policies, which is the fast path. A Chain is immutable once it is published.
 type Chain struct {
+	Route    *router.Route
 	Request  []exchange.RequestFilter
 	Response []exchange.ResponseFilter
+	// Forwarding says how requests are sent to Pods.
+	Forwarding Forwarding
+	// Runtime is what filters may use of the engine.
+	Runtime *Runtime
+
+	release []func()
 }
 
-// Compile returns the Chain of r: for each policy in order, the filters of the value that r carries, else of the
+// OnRequest adds a filter, which may be nil.
+func (c *Chain) OnRequest(f exchange.RequestFilter) {
+	if f != nil {
+		c.Request = append(c.Request, f)
+	}
+}
+
+// OnResponse adds a filter, which may be nil.
+func (c *Chain) OnResponse(f exchange.ResponseFilter) {
+	if f != nil {
+		c.Response = append(c.Response, f)
+	}
+}
+
+// OnRelease has f called when the Chain is used no more but by requests that are under way.
+func (c *Chain) OnRelease(f func()) { c.release = append(c.release, f) }
+
+// Release gives back what the filters hold of the Runtime.
+func (c *Chain) Release() {
+	for _, f := range c.release {
+		f()
+	}
+}
+
+// Compile returns the Chain of r: for each policy in order, what the value that r carries comes to, else the
 // policy's default. Publish calls it once for each new Route.
-func Compile(policies []Policy, r *router.Route) Chain {
-	var c Chain
+func Compile(policies []Policy, r *router.Route, rt *Runtime) *Chain {
+	c := &Chain{Route: r, Runtime: rt}
 	for _, p := range policies {
 		v, ok := valueOf(r, p.FamilyName())
 		if !ok {
 			v, ok = p.DefaultValue(r)
 		}
-		if !ok {
-			continue
-		}
-		if f := p.NewRequestFilter(r, v); f != nil {
-			c.Request = append(c.Request, f)
-		}
-		if f := p.NewResponseFilter(r, v); f != nil {
-			c.Response = append(c.Response, f)
+		if ok {
+			p.Compile(c, v)
 		}
 	}
 	return c
+}
+
+// Govern returns what the values of the global families say, in the order of policies.
+func Govern(policies []Policy, values []policy.Value) *Settings {
+	s := new(Settings)
+	for _, p := range policies {
+		for _, v := range values {
+			if v.Family == p.FamilyName() {
+				p.Govern(s, v.Parsed)
+			}
+		}
+	}
+	return s
 }
 
 // Guard returns, as text, what the security policies of r say: those that fail closed. Two Routes with equal guards protect what is

@@ -78,8 +78,8 @@ func WithoutSSLPassthrough(policies []Policy) []Policy {
 type noPassthrough struct{ Policy }
 
 // ParseValues refuses to turn on what is off.
-func (n noPassthrough) ParseValues(v policy.Values) (any, error) {
-	parsed, err := n.Policy.ParseValues(v)
+func (n noPassthrough) ParseValues(v policy.Values, from policy.Source) (any, error) {
+	parsed, err := n.Policy.ParseValues(v, from)
 	if p, ok := parsed.(router.Passthrough); ok && p.On && err == nil {
 		return nil, fmt.Errorf("%s: TLS passes through only where Podlane runs with --enable-ssl-passthrough", passthroughKey)
 	}

@@ -22,7 +22,7 @@ func TestSSLPassthrough(t *testing.T) {
 		{policy.Values{"ssl-passthrough": "false", "ssl-passthrough-proxy-protocol": "v2"}, router.Passthrough{ProxyHeader: 2}, "ssl-passthrough off"},
 		{policy.Values{"ssl-passthrough-proxy-protocol": "off"}, router.Passthrough{}, "ssl-passthrough off"},
 	} {
-		parsed, err := on.ParseValues(c.values)
+		parsed, err := on.ParseValues(c.values, nil)
 		if parsed != c.want || err != nil {
 			t.Errorf("%v: %v, %v; want %v", c.values, parsed, err, c.want)
 			continue
@@ -31,12 +31,12 @@ func TestSSLPassthrough(t *testing.T) {
 		if value.String() != c.text {
 			t.Errorf("%v: text %q, want %q", c.values, value, c.text)
 		}
-		if _, err := off.ParseValues(c.values); (err != nil) != c.want.On {
+		if _, err := off.ParseValues(c.values, nil); (err != nil) != c.want.On {
 			t.Errorf("%v where the process has it off: %v", c.values, err)
 		}
 	}
 	for _, family := range []filters.Policy{on, off} {
-		if _, err := family.ParseValues(policy.Values{"ssl-passthrough": "yes"}); err == nil {
+		if _, err := family.ParseValues(policy.Values{"ssl-passthrough": "yes"}, nil); err == nil {
 			t.Error("yes is taken for true")
 		}
 		if _, ok := family.DefaultValue(&router.Route{}); ok {

@@ -35,7 +35,7 @@ func TestSSLRedirectDecides(t *testing.T) {
 			family := filters.SSLRedirect()
 			r := route(t, tc.path, tc.values, family)
 			r.HasCertificate = tc.certificate
-			chain := filters.Compile([]filters.Policy{family}, r)
+			chain := filters.Compile([]filters.Policy{family}, r, nil)
 			x := request("a.example", "/x")
 			got := served
 			if chain.FilterRequest(x) == exchange.Answered {
@@ -85,7 +85,7 @@ func TestSSLRedirectLocation(t *testing.T) {
 		for preserve, want := range map[string]string{"false": tc.want, "true": tc.preserved} {
 			family := filters.SSLRedirect()
 			r := route(t, "/", policy.Values{"force-ssl-redirect": "true", "preserve-trailing-slash": preserve}, family)
-			chain := filters.Compile([]filters.Policy{family}, r)
+			chain := filters.Compile([]filters.Policy{family}, r, nil)
 			x := request(tc.authority, tc.uri)
 			x.Scratch = append(x.Scratch, "of a codec"...)
 			if chain.FilterRequest(x) != exchange.Answered {
@@ -104,7 +104,7 @@ func TestSSLRedirectLocation(t *testing.T) {
 func TestSSLRedirectWithoutHostIsRefused(t *testing.T) {
 	family := filters.SSLRedirect()
 	r := route(t, "/", policy.Values{"force-ssl-redirect": "true"}, family)
-	chain := filters.Compile([]filters.Policy{family}, r)
+	chain := filters.Compile([]filters.Policy{family}, r, nil)
 	x := request("", "/")
 	x.Request.Version = exchange.HTTP10
 	if chain.FilterRequest(x) != exchange.Answered || x.Response.Status != 400 {
@@ -119,7 +119,7 @@ func TestSSLRedirectRefusesWhatIsNoBool(t *testing.T) {
 	}
 	for _, key := range family.FamilyKeys() {
 		for _, text := range []string{"", "yes", "on", "off", "2", " true", "TrUe"} {
-			_, err := family.ParseValues(policy.Values{key.Name: text})
+			_, err := family.ParseValues(policy.Values{key.Name: text}, nil)
 			if err == nil || !strings.HasPrefix(err.Error(), key.Name+": ") {
 				t.Errorf("%s: %q: error %v, want one that names the key", key.Name, text, err)
 			}
@@ -130,7 +130,7 @@ func TestSSLRedirectRefusesWhatIsNoBool(t *testing.T) {
 func TestSSLRedirectNamesTheFirstOfTwoMistakes(t *testing.T) {
 	// Build must be a function of its input: a map's order must not choose the message.
 	for range 50 {
-		_, err := filters.SSLRedirect().ParseValues(policy.Values{"preserve-trailing-slash": "x", "ssl-redirect": "x"})
+		_, err := filters.SSLRedirect().ParseValues(policy.Values{"preserve-trailing-slash": "x", "ssl-redirect": "x"}, nil)
 		if err == nil || !strings.HasPrefix(err.Error(), "ssl-redirect: ") {
 			t.Fatalf("error %v, want the one about ssl-redirect", err)
 		}
@@ -153,7 +153,7 @@ func TestSSLRedirectText(t *testing.T) {
 
 func TestSSLRedirectAllocations(t *testing.T) {
 	family := filters.SSLRedirect()
-	chain := filters.Compile([]filters.Policy{family}, route(t, "/", policy.Values{"force-ssl-redirect": "true"}, family))
+	chain := filters.Compile([]filters.Policy{family}, route(t, "/", policy.Values{"force-ssl-redirect": "true"}, family), nil)
 	x := request("a.example:80", "/x")
 	plain := x.Client
 	if got := testing.AllocsPerRun(100, func() {
@@ -175,7 +175,7 @@ func FuzzSSLRedirectLocation(f *testing.F) {
 	f.Add("[::1]:8080", "/?\xff")
 	family := filters.SSLRedirect()
 	r := route(f, "/", policy.Values{"force-ssl-redirect": "true"}, family)
-	chain := filters.Compile([]filters.Policy{family}, r)
+	chain := filters.Compile([]filters.Policy{family}, r, nil)
 	f.Fuzz(func(t *testing.T, authority, uri string) {
 		if strings.ContainsFunc(authority, func(r rune) bool { return r >= 0x80 }) {
 			t.Skip("the codec refuses it")

@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -15,6 +16,16 @@ import (
 // MaxAnnotations is how many bytes of annotations of one Ingress are read: the API server's own limit for all of them.
 const MaxAnnotations = 256 << 10
 
+// mode is how an Ingress is read.
+type mode uint8
+
+const (
+	// strict is by the Ingress specification.
+	strict mode = iota
+	// compatible is as ingress-nginx reads it.
+	compatible
+)
+
 // policySet is what the annotations of one Ingress parsed to. It is immutable, and shared by what an Ingress compiles to
 // before and after a change elsewhere in it, so that its Routes can be told to be unchanged.
 type policySet struct {
@@ -22,26 +33,27 @@ type policySet struct {
 	// read are the annotations that were read: all that is under our prefixes. tooLarge says that there were too many.
 	read     map[string]string
 	tooLarge bool
+	// settings and mode are what it was read by, looked what it was read with.
+	settings *settings
+	mode     mode
+	looked   references
 
 	values   []policy.Value
 	denied   string // not empty: every route of the Ingress is denied
 	problems []Problem
 }
 
-// policyReader parses annotations. It is immutable.
+// policyReader parses annotations and settings. It is immutable.
 type policyReader struct {
 	families []policy.Family
-	byKey    map[string]int // the family of each key
-	prefixes []string       // with the slash, in ascending order of precedence
+	index    keyIndex
+	prefixes []string // with the slash, in ascending order of precedence
+	objects  objects
+	settings *settings
 }
 
-func newPolicyReader(families []policy.Family, prefixes []string) *policyReader {
-	r := &policyReader{families: families, byKey: make(map[string]int)}
-	for i, f := range families {
-		for _, k := range f.FamilyKeys() {
-			r.byKey[k.Name] = i
-		}
-	}
+func newPolicyReader(families []policy.Family, prefixes []string, o objects) *policyReader {
+	r := &policyReader{families: families, index: newKeyIndex(families), objects: o}
 	for _, p := range prefixes {
 		r.prefixes = append(r.prefixes, p+"/")
 	}
@@ -49,8 +61,8 @@ func newPolicyReader(families []policy.Family, prefixes []string) *policyReader 
 }
 
 // readPolicies parses the annotations of i; old is what it returned for the Ingress before, or nil.
-func (r *policyReader) readPolicies(i *networkingv1.Ingress, old *policySet) *policySet {
-	s := &policySet{object: objectOf(i)}
+func (r *policyReader) readPolicies(i *networkingv1.Ingress, m mode, old *policySet) *policySet {
+	s := &policySet{object: objectOf(i), settings: r.settings, mode: m}
 	size := 0
 	for key, value := range i.Annotations {
 		size += len(key) + len(value)
@@ -63,7 +75,7 @@ func (r *policyReader) readPolicies(i *networkingv1.Ingress, old *policySet) *po
 		s.read[key] = value
 	}
 	s.tooLarge = size > MaxAnnotations
-	if old != nil && old.object == s.object && old.tooLarge == s.tooLarge && maps.Equal(old.read, s.read) {
+	if old.holds(s, r.objects) {
 		return old
 	}
 	if s.tooLarge {
@@ -72,10 +84,40 @@ func (r *policyReader) readPolicies(i *networkingv1.Ingress, old *policySet) *po
 		s.report("metadata.annotations", Problem{Reason: TooLarge, Effect: RouteDenied, Message: fmt.Sprintf("there are %d bytes of annotations; at most %d are read", size, MaxAnnotations)})
 		return s
 	}
-	if len(s.read) > 0 {
-		r.parse(s)
+	s.denied = r.settings.closed
+	if len(s.read) == 0 {
+		s.values = r.settings.of(m).values
+		return s
 	}
+	s.blockWords(r.settings.rules.Blocklist)
+	r.parse(s)
 	return s
+}
+
+// holds says whether s is still what next would become. s may be nil.
+func (s *policySet) holds(next *policySet, o objects) bool {
+	return s != nil && s.object == next.object && s.settings == next.settings && s.mode == next.mode &&
+		s.tooLarge == next.tooLarge && maps.Equal(s.read, next.read) && s.looked.current(o)
+}
+
+// of returns what holds without annotations.
+func (s *settings) of(m mode) *defaults {
+	if m == compatible {
+		return &s.compat
+	}
+	return &s.plain
+}
+
+// blockWords closes an Ingress that has a word of the operator's list in an annotation.
+func (s *policySet) blockWords(words []string) {
+	for _, annotation := range slices.Sorted(maps.Keys(s.read)) {
+		for _, word := range words {
+			if strings.Contains(s.read[annotation], word) {
+				s.denied = cmp.Or(s.denied, "a forbidden word")
+				s.report(annotationField(annotation), Problem{Reason: InvalidAnnotation, Effect: RouteDenied, Message: fmt.Sprintf("it has the word %q, which the operator forbids: the routes of this Ingress answer 503", word)})
+			}
+		}
+	}
 }
 
 // cut returns an annotation's key without its prefix, and the rank of the prefix: -1 where it is not ours.
@@ -115,7 +157,7 @@ func (s *policySet) value(family string) any {
 	return nil
 }
 
-// given is one annotation of a family: the winner among the prefixes.
+// given is one annotation of a family: the winner among the prefixes and names.
 type given struct {
 	annotation, value string
 	rank              int
@@ -125,27 +167,35 @@ type given struct {
 func (r *policyReader) parse(s *policySet) {
 	byFamily := make(map[int]map[string]given)
 	for _, annotation := range slices.Sorted(maps.Keys(s.read)) {
-		key, rank := r.cut(annotation)
-		family, known := r.byKey[key]
+		name, rank := r.cut(annotation)
+		at, known := r.index.annotations[name]
 		if !known {
-			s.unknown(annotation, key)
+			s.unknown(annotation, name)
 			continue
 		}
-		if byFamily[family] == nil {
-			byFamily[family] = make(map[string]given)
+		// A key's own name goes before its other one, whatever the prefix.
+		if rank *= 2; name == at.key.Name {
+			rank += 2 * len(r.prefixes)
 		}
-		winner, loser := given{annotation, s.read[annotation], rank}, byFamily[family][key]
+		if byFamily[at.family] == nil {
+			byFamily[at.family] = make(map[string]given)
+		}
+		winner, loser := given{annotation, s.read[annotation], rank}, byFamily[at.family][at.key.Name]
 		if loser.rank > winner.rank {
 			winner, loser = loser, winner
 		}
 		if loser.annotation != "" && loser.value != winner.value {
 			s.report(annotationField(loser.annotation), Problem{Reason: OverriddenAnnotation, Effect: Ignored, Message: fmt.Sprintf("%s has another value and wins", winner.annotation)})
 		}
-		byFamily[family][key] = winner
+		byFamily[at.family][at.key.Name] = winner
 	}
 	for i, f := range r.families {
+		parsed := r.settings.of(s.mode).byFamily[i]
 		if byFamily[i] != nil {
-			s.parseFamily(f, byFamily[i])
+			parsed = r.parseFamily(s, i, byFamily[i])
+		}
+		if parsed != nil && !f.IsGlobal() {
+			s.values = append(s.values, policy.Value{Family: f.FamilyName(), Parsed: parsed})
 		}
 	}
 }
@@ -162,47 +212,99 @@ func (s *policySet) unknown(annotation, key string) {
 	if slices.Contains(guards, key) {
 		p.Effect = RouteDenied
 		p.Message = fmt.Sprintf("Podlane does not support %q yet, and without it the routes of this Ingress would be open to everyone: they answer 503; remove it to open them", key)
-		if s.denied == "" {
-			s.denied = key
+		s.denied = cmp.Or(s.denied, key)
+	}
+	s.report(annotationField(annotation), p)
+}
+
+// parseFamily returns a family's value, nil where there is none. An annotation that cannot be used is reported; where that closes no route, the
+// others of the family hold, and for it what would hold without it.
+func (r *policyReader) parseFamily(s *policySet, i int, keys map[string]given) any {
+	f := r.families[i]
+	for {
+		from := &source{objects: r.objects, namespace: s.object.Namespace, foreign: r.settings.rules.CrossNamespace, compat: s.mode == compatible, operator: r.settings.object.Namespace}
+		values := r.layers(i, r.settings, s.mode, from)
+		for key, g := range keys {
+			values[key] = g.value
+			delete(from.ofOperator, key)
+		}
+		parsed, err := parseValues(f, values, from)
+		s.looked.add(from.looked)
+		if err == nil {
+			return parsed
+		}
+		for _, one := range split(err) {
+			// The annotation that the error names, else the first of the family.
+			key := keyOf(one)
+			if keys[key].annotation == "" {
+				if len(keys) == 0 {
+					break
+				}
+				key = slices.Min(slices.Collect(maps.Keys(keys)))
+			}
+			s.refuse(f, keys[key].annotation, one)
+			delete(keys, key)
+		}
+		if s.denied != "" {
+			return nil
+		}
+		if len(keys) == 0 {
+			return r.settings.of(s.mode).byFamily[i]
+		}
+	}
+}
+
+// refuse reports an annotation that cannot be used, and closes the routes where that is the family's way.
+func (s *policySet) refuse(f policy.Family, annotation string, err error) {
+	text := oneLine(err)
+	p := Problem{Reason: InvalidAnnotation, Effect: Ignored, Message: text + "; until then it has no effect"}
+	crash, isCrash := errors.AsType[*panicError](err)
+	denies := isCrash || f.InvalidEffect() != policy.Ignore
+	if denies {
+		p.Effect, p.Message = RouteDenied, text+"; until then the routes of this Ingress answer 503"
+		s.denied = cmp.Or(s.denied, f.FamilyName())
+	}
+	if isCrash {
+		p.Reason, p.Message = PolicyFailed, fmt.Sprintf("Podlane failed to read the %s annotations (%s), so their routes are closed: please report it", f.FamilyName(), crash)
+	}
+	if reference, ok := errors.AsType[*referenceError](err); ok {
+		p.Reason = reference.reason
+	}
+	if refused, ok := errors.AsType[policy.RefusedError](err); ok {
+		p.Reason, p.Message = RefusedAnnotation, text
+		if refused.Harmless {
+			p.Effect = Notice
 		}
 	}
 	s.report(annotationField(annotation), p)
 }
 
-// parseFamily adds f's value, or what its failure means.
-func (s *policySet) parseFamily(f policy.Family, keys map[string]given) {
-	values := make(policy.Values, len(keys))
-	for key, g := range keys {
-		values[key] = g.value
+// split returns the errors that err joins, or err itself.
+func split(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
 	}
-	parsed, err := parseValues(f, values)
-	if err == nil {
-		s.values = append(s.values, policy.Value{Family: f.FamilyName(), Parsed: parsed})
-		return
-	}
-	// The annotation that the error names, else the first of the family.
-	annotation := keys[slices.Min(slices.Collect(maps.Keys(keys)))].annotation
-	var value *policy.ValueError
-	if errors.As(err, &value) && keys[value.Key].annotation != "" {
-		annotation = keys[value.Key].annotation
-	}
-	text := strings.ReplaceAll(err.Error(), "\n", "; ") // joined errors, on one line
-	p := Problem{Reason: InvalidAnnotation, Effect: Ignored, Message: text + "; until then it has no effect"}
-	var crash *panicError
-	isCrash := errors.As(err, &crash)
-	if isCrash {
-		p.Reason, p.Message = PolicyFailed, fmt.Sprintf("Podlane failed to read the %s annotations (%s), so their routes are closed: please report it", f.FamilyName(), text)
-	} else if f.InvalidEffect() != policy.Ignore {
-		p.Message = text + "; until then the routes of this Ingress answer 503"
-	}
-	if isCrash || f.InvalidEffect() != policy.Ignore {
-		p.Effect = RouteDenied
-		if s.denied == "" {
-			s.denied = f.FamilyName()
-		}
-	}
-	s.report(annotationField(annotation), p)
+	return []error{err}
 }
+
+// keyOf returns the key that an error is about, "" where it does not say.
+func keyOf(err error) string {
+	if value, ok := errors.AsType[*policy.ValueError](err); ok {
+		return value.Key
+	}
+	if reference, ok := errors.AsType[*referenceError](err); ok {
+		return reference.key
+	}
+	if refused, ok := errors.AsType[policy.RefusedError](err); ok {
+		return refused.Name
+	}
+	// Families write "key: what is wrong".
+	key, _, _ := strings.Cut(err.Error(), ":")
+	return key
+}
+
+// oneLine is the text of an error on one line.
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
 // panicError is a panic in a family's Parse.
 type panicError struct{ cause any }
@@ -210,13 +312,13 @@ type panicError struct{ cause any }
 func (e *panicError) Error() string { return fmt.Sprint("panic: ", e.cause) }
 
 // parseValues calls f, whose panics must not take the Build along.
-func parseValues(f policy.Family, values policy.Values) (parsed any, err error) {
+func parseValues(f policy.Family, values policy.Values, from policy.Source) (parsed any, err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			err = &panicError{cause}
 		}
 	}()
-	return f.ParseValues(values)
+	return f.ParseValues(values, from)
 }
 
 // report adds a Problem of the Ingress.

@@ -31,21 +31,25 @@ type Builder struct {
 	services  memory[corev1.Service]
 	secrets   memory[corev1.Secret]
 	classes   memory[networkingv1.IngressClass]
+	// configMaps are those that policies name, and the operator's.
+	configMaps memory[corev1.ConfigMap]
 	// pairs and authorities are what Secrets that were read parsed to.
 	pairs       map[types.NamespacedName]keyPair
 	authorities map[types.NamespacedName]authority
 	// environment is what every Ingress depends on; nil before the first Build.
 	environment *sources
+	// settingsObject is the operator's ConfigMap that environment was made by.
+	settingsObject *corev1.ConfigMap
 
 	compiled map[types.NamespacedName]*compiled
-	// readers are the Ingresses that read a Service or a Secret, there or not.
-	serviceReaders, secretReaders map[types.NamespacedName][]types.NamespacedName
-	hosts                         map[string]*hostState
-	names                         map[string]*nameState
-	defaults                      []*compiled // those with a default backend, sorted
-	certificates                  map[types.NamespacedName][]*router.Certificate
-	problems                      *ledger
-	table                         *router.Table
+	// readers are the Ingresses that read a Service, a Secret or a ConfigMap, there or not.
+	serviceReaders, secretReaders, configMapReaders map[types.NamespacedName][]types.NamespacedName
+	hosts                                           map[string]*hostState
+	names                                           map[string]*nameState
+	defaults                                        []*compiled // those with a default backend, sorted
+	certificates                                    map[types.NamespacedName][]*router.Certificate
+	problems                                        *ledger
+	table                                           *router.Table
 	// building is set while a Build runs: one that finds it set comes after one that panicked, and trusts nothing.
 	building bool
 }
@@ -74,16 +78,22 @@ func NewBuilder(families []policy.Family) *Builder {
 			before: func(a, b *networkingv1.IngressClass) int { return compareCopies(a, b, &a.ObjectMeta, &b.ObjectMeta) },
 			same:   sameClass,
 		},
-		pairs:          make(map[types.NamespacedName]keyPair),
-		authorities:    make(map[types.NamespacedName]authority),
-		compiled:       make(map[types.NamespacedName]*compiled),
-		serviceReaders: make(map[types.NamespacedName][]types.NamespacedName),
-		secretReaders:  make(map[types.NamespacedName][]types.NamespacedName),
-		hosts:          make(map[string]*hostState),
-		names:          make(map[string]*nameState),
-		certificates:   make(map[types.NamespacedName][]*router.Certificate),
-		problems:       newLedger(),
-		table:          new(router.Table),
+		configMaps: memory[corev1.ConfigMap]{
+			name:   func(o *corev1.ConfigMap) types.NamespacedName { return nameOf(o.Namespace, o.Name) },
+			before: func(a, b *corev1.ConfigMap) int { return compareCopies(a, b, &a.ObjectMeta, &b.ObjectMeta) },
+			same:   sameConfigMap,
+		},
+		pairs:            make(map[types.NamespacedName]keyPair),
+		authorities:      make(map[types.NamespacedName]authority),
+		compiled:         make(map[types.NamespacedName]*compiled),
+		serviceReaders:   make(map[types.NamespacedName][]types.NamespacedName),
+		secretReaders:    make(map[types.NamespacedName][]types.NamespacedName),
+		configMapReaders: make(map[types.NamespacedName][]types.NamespacedName),
+		hosts:            make(map[string]*hostState),
+		names:            make(map[string]*nameState),
+		certificates:     make(map[types.NamespacedName][]*router.Certificate),
+		problems:         newLedger(),
+		table:            new(router.Table),
 	}
 }
 
@@ -98,12 +108,13 @@ func (b *Builder) Build(s Snapshot) (*router.Table, []Problem) {
 		b.replace(i, d)
 	}
 	b.decideNames(d)
-	change := router.Change{DefaultCertificate: b.defaultCertificate(), TicketKeys: b.ticketKeys()}
+	change := router.Change{DefaultCertificate: b.defaultCertificate(), TicketKeys: b.ticketKeys(), Globals: b.environment.policies.settings.globals}
 	change.Certificates = b.mergeCertificates(d)
 	b.mergeHosts(d, &change)
 	change.CatchAll = b.catchAll()
 	if len(change.Hosts)+len(change.Remove) > 0 || d.certificatesChanged ||
-		change.CatchAll != b.table.CatchAll() || change.DefaultCertificate != b.table.DefaultCertificate() || change.TicketKeys != b.table.TicketKeys() {
+		change.CatchAll != b.table.CatchAll() || change.DefaultCertificate != b.table.DefaultCertificate() || change.TicketKeys != b.table.TicketKeys() ||
+		!sameValues(change.Globals, b.table.Globals()) {
 		b.table = b.table.With(change)
 	}
 	b.building = false
@@ -145,6 +156,11 @@ func (b *Builder) stale(s Snapshot) []types.NamespacedName {
 			names.add(reader)
 		}
 	}
+	for _, name := range b.configMaps.update(s.ConfigMaps) {
+		for _, reader := range b.configMapReaders[name] {
+			names.add(reader)
+		}
+	}
 	if b.updateEnvironment(s) {
 		for name := range b.ingresses.objects {
 			names.add(name)
@@ -176,7 +192,12 @@ func (b *Builder) updateEnvironment(s Snapshot) bool {
 	if name, ok := splitName(s.Options.DefaultCertificate); ok {
 		defaultPair, _ = b.keyPair(name)
 	}
-	if e := b.environment; e != nil && len(classes) == 0 && e.defaultPair.pair == defaultPair.pair && reflect.DeepEqual(e.options, s.Options) {
+	var settings *corev1.ConfigMap
+	if name, ok := splitName(s.Options.Settings); ok {
+		settings = b.configMaps.find(name)
+	}
+	if e := b.environment; e != nil && len(classes) == 0 && e.defaultPair.pair == defaultPair.pair && reflect.DeepEqual(e.options, s.Options) &&
+		b.sameSettings(settings) {
 		e.defaultPair = defaultPair
 		return false
 	}
@@ -187,13 +208,46 @@ func (b *Builder) updateEnvironment(s Snapshot) bool {
 	options := s.Options
 	options.AnnotationPrefixes = slices.Clone(options.AnnotationPrefixes)
 	b.environment = &sources{
-		options: options, ownership: NewOwnership(s.Classes, options), policies: newPolicyReader(b.families, options.AnnotationPrefixes),
+		options: options, ownership: NewOwnership(s.Classes, options), policies: b.readSettings(options, settings),
 		service: b.services.find, secret: b.secrets.find, keyPair: b.keyPair, authority: b.authority, defaultPair: defaultPair,
 	}
 	if name, ok := splitName(oldDefault); ok {
 		b.forget(name)
 	}
 	return true
+}
+
+// sameSettings says whether the settings that policies are read with are those of c, and what they name is what it was.
+func (b *Builder) sameSettings(c *corev1.ConfigMap) bool {
+	return sameConfigMap(b.settingsObject, c) && b.environment.policies.settings.looked.current(b.environment.policies.objects)
+}
+
+// readSettings reads the operator's ConfigMap, which may be nil, and returns what reads policies by it.
+func (b *Builder) readSettings(o Options, c *corev1.ConfigMap) *policyReader {
+	const flag = "--configmap"
+	if e := b.environment; e != nil && slices.Equal(e.options.AnnotationPrefixes, o.AnnotationPrefixes) && e.options.Settings == o.Settings && b.sameSettings(c) {
+		return e.policies // what was read by it stays what it is
+	}
+	reader := newPolicyReader(b.families, o.AnnotationPrefixes, objects{b.secrets.find, b.configMaps.find})
+	reader.settings = reader.newSettings(c, reader.objects)
+	b.settingsObject = c
+	problems := slices.Concat(badName(flag, o.Settings), reader.settings.problems)
+	if name, ok := splitName(o.Settings); ok && c == nil {
+		problems = append(problems, Problem{
+			Object: Object{Kind: "ConfigMap", Namespace: name.Namespace, Name: name.Name}, Field: flag, Reason: ConfigMapMissing, Effect: Notice,
+			Message: "there is no such ConfigMap; until then the defaults hold",
+		})
+	}
+	b.problems.set(chunk{kind: optionChunk, name: flag}, problems)
+	return reader
+}
+
+// badName is badOption unless value is namespace/name.
+func badName(flag, value string) []Problem {
+	if _, ok := splitName(value); ok {
+		return nil
+	}
+	return badOption(flag, value)
 }
 
 // keyPair returns what a Secret parsed to, once for each content; ok is false if there is no such Secret.
@@ -253,6 +307,7 @@ func (b *Builder) replace(name types.NamespacedName, d *delta) {
 	}
 	setReaders(b.serviceReaders, name, before.services, after.services)
 	setReaders(b.secretReaders, name, before.secrets, after.secrets)
+	setReaders(b.configMapReaders, name, before.configMaps, after.configMaps)
 	for _, secret := range before.secrets {
 		b.forget(secret)
 	}

@@ -13,34 +13,38 @@ import (
 // classAnnotation is how Ingresses named their class before spec.ingressClassName.
 const classAnnotation = "kubernetes.io/ingress.class"
 
-// Ownership says which Ingresses are ours. It is immutable and safe for concurrent use.
+// Ownership says which Ingresses are ours, and how they are read. It is immutable and safe for concurrent use.
 //
-// An Ingress is ours if the annotation kubernetes.io/ingress.class has Options.IngressClass. The annotation comes before
+// An Ingress is ours if the annotation kubernetes.io/ingress.class has Options.IngressClass, or names a class of ingress-nginx's with ClaimNginx. The annotation comes before
 // spec.ingressClassName, as the Ingress API has it for compatibility; an empty one names no class. Without it, the Ingress
 // is ours if spec.ingressClassName names a class of Options.ControllerClass, or, with IngressClassByName, is
 // IngressClass itself. If neither names a class, it is ours with WithoutClass, or if the default class is ours: of
 // several default classes the newest one, as in the API server. EveryClass makes every Ingress ours.
 type Ownership struct {
 	options Options
-	// ours holds the names of classes, true for ours.
-	ours       map[string]bool
-	defaultOur bool
+	// ours holds the names of classes, true for ours; nginx those that are ingress-nginx's.
+	ours, nginx  map[string]bool
+	defaultOur   bool
+	defaultNginx bool
 }
 
 // NewOwnership returns the Ownership under classes and options. It keeps neither the slice nor its objects.
 func NewOwnership(classes []*networkingv1.IngressClass, options Options) *Ownership {
-	w := &Ownership{options: options, ours: make(map[string]bool, len(classes))}
+	w := &Ownership{options: options, ours: make(map[string]bool, len(classes)), nginx: make(map[string]bool)}
 	var defaultClass *networkingv1.IngressClass
 	for _, c := range classes {
 		if c == nil {
 			continue
 		}
-		w.ours[c.Name] = w.ours[c.Name] || c.Spec.Controller == options.ControllerClass
+		nginx := c.Spec.Controller == NginxClass
+		w.nginx[c.Name] = w.nginx[c.Name] || nginx
+		w.ours[c.Name] = w.ours[c.Name] || c.Spec.Controller == options.ControllerClass || nginx && options.ClaimNginx
 		if c.Annotations[networkingv1.AnnotationIsDefaultIngressClass] == "true" && (defaultClass == nil || newerClass(c, defaultClass)) {
 			defaultClass = c
 		}
 	}
 	w.defaultOur = defaultClass != nil && w.ownsClass(defaultClass.Name)
+	w.defaultNginx = defaultClass != nil && w.nginx[defaultClass.Name]
 	return w
 }
 
@@ -61,11 +65,30 @@ func (w *Ownership) Owns(i *networkingv1.Ingress) bool {
 	case w.options.EveryClass:
 		return true
 	case annotation != "":
-		return annotation == w.options.IngressClass
+		return annotation == w.options.IngressClass || w.nginx[annotation] && w.ours[annotation]
 	case name != nil:
 		return w.ownsClass(*name)
 	}
 	return w.options.WithoutClass || w.defaultOur
+}
+
+// mode returns how i, which is ours, is read.
+func (w *Ownership) mode(i *networkingv1.Ingress) mode {
+	nginx := w.defaultNginx
+	switch annotation, name := i.Annotations[classAnnotation], i.Spec.IngressClassName; {
+	case w.options.Compat == CompatOff:
+		return strict
+	case w.options.Compat == CompatNginx:
+		return compatible
+	case annotation != "":
+		nginx = w.nginx[annotation]
+	case name != nil:
+		nginx = w.nginx[*name]
+	}
+	if nginx {
+		return compatible
+	}
+	return strict
 }
 
 // problems returns what the owner of i should know about its class. i is ours. That no IngressClass has the name that i
@@ -120,28 +143,6 @@ func Owned(s Snapshot) []*networkingv1.Ingress {
 		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 	})
 	return owned
-}
-
-// SecretRefs returns the names of the Secrets that Build reads for s, sorted, once each, whether they are in s or not.
-// Secrets of these names must be in the Snapshot whatever their type. Of s.Options, those count that name Secrets, and the annotation prefixes.
-func SecretRefs(s Snapshot) []types.NamespacedName {
-	refs := make(map[types.NamespacedName]struct{})
-	for _, option := range []string{s.Options.DefaultCertificate, s.Options.TicketKeys} {
-		if name, ok := splitName(option); ok {
-			refs[name] = struct{}{}
-		}
-	}
-	for _, i := range Owned(s) {
-		for _, name := range append(tlsSecrets(i), annotationSecrets(i, s.Options.AnnotationPrefixes)...) {
-			refs[name] = struct{}{}
-		}
-	}
-	sorted := make([]types.NamespacedName, 0, len(refs))
-	for name := range refs {
-		sorted = append(sorted, name)
-	}
-	slices.SortFunc(sorted, compareNames)
-	return sorted
 }
 
 // compareNames sorts by namespace, then name.

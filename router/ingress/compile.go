@@ -3,6 +3,7 @@ package ingress
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -49,8 +50,10 @@ type compiled struct {
 	// defaultBackend is nil where there is none.
 	defaultBackend *router.Backend
 	problems       []Problem
-	// services and secrets are the objects that were read, there or not; each is sorted and without duplicates.
-	services, secrets []types.NamespacedName
+	// mode is how the Ingress is read.
+	mode mode
+	// services, secrets and configMaps are the objects that were read, there or not; each is sorted and without duplicates.
+	services, secrets, configMaps []types.NamespacedName
 }
 
 // name returns the Ingress as messages name it.
@@ -115,7 +118,10 @@ func (s *sources) compile(i *networkingv1.Ingress, old *compiled) *compiled {
 	if old == nil {
 		old = &compiled{}
 	}
-	c.out.policies = s.policies.readPolicies(i, old.policies)
+	c.out.mode = s.ownership.mode(i)
+	c.out.policies = s.policies.readPolicies(i, c.out.mode, old.policies)
+	c.out.secrets = slices.AppendSeq(c.out.secrets, maps.Keys(c.out.policies.looked.secrets))
+	c.out.configMaps = slices.SortedFunc(maps.Keys(c.out.policies.looked.configMaps), compareNames)
 	c.out.problems = append(slices.Clone(c.out.policies.problems), s.ownership.problems(i)...)
 	if c.tooLarge() {
 		return c.out

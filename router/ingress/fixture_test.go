@@ -60,7 +60,7 @@ func testFamilies() []policy.Family {
 		&policy.Of[limit]{
 			Name: "limit", Doc: "Limits requests.", IfInvalid: policy.Ignore,
 			Keys: []policy.Key{
-				{Name: "limit-rps", Kind: policy.Int, Doc: "Rate.", Example: "10"},
+				{Name: "limit-rps", Kind: policy.Int, Where: policy.Everywhere, Doc: "Rate.", Example: "10", Compat: "5"},
 				{Name: "limit-burst", Kind: policy.Int, Doc: "Burst.", Example: "20"},
 			},
 			Parse: func(v policy.Values) (limit, error) {
@@ -69,9 +69,23 @@ func testFamilies() []policy.Family {
 				return limit{rps, burst}, errors.Join(err1, err2)
 			},
 		},
+		&policy.Refused{Name: "refused", Doc: "Nothing.", List: []policy.Refusal{
+			{Name: "server-snippet", Why: "there is no nginx that could run it", Instead: "write annotations"},
+			{Name: "worker-processes", Where: policy.ConfigMap, Why: "there are no worker processes", Harmless: true},
+			{Name: "http-snippet", Where: policy.ConfigMap, Why: "there is no nginx that could run it"},
+		}},
+		headersFamily(),
+		&policy.Of[router.Rules]{
+			Name: router.RulesFamily, Doc: "Rules.", IfInvalid: policy.Ignore, Global: true,
+			Keys: []policy.Key{{Name: "allow-cross-namespace-resources", Kind: policy.Bool, Where: policy.ConfigMap, Doc: "Secrets of others.", Example: "true"}, {Name: "word-blocklist", Kind: policy.List, Where: policy.ConfigMap, Doc: "Words.", Example: "a"}},
+			Parse: func(v policy.Values) (router.Rules, error) {
+				cross, err := v.Bool("allow-cross-namespace-resources", false)
+				return router.Rules{CrossNamespace: cross, Blocklist: v.List("word-blocklist")}, err
+			},
+		},
 		&policy.Of[string]{
 			Name: "guard", Doc: "Keeps strangers out.", IfInvalid: policy.Deny,
-			Keys: []policy.Key{{Name: "guard-by", Kind: policy.String, Doc: "Who guards.", Example: "dog"}},
+			Keys: []policy.Key{{Name: "guard-by", Alias: "watched-by", Setting: "guards", Kind: policy.String, Where: policy.Everywhere, Closes: true, Doc: "Who guards.", Example: "dog"}},
 			Parse: func(v policy.Values) (string, error) {
 				if v["guard-by"] != "dog" {
 					return "", &policy.ValueError{Key: "guard-by", Value: v["guard-by"], Want: `"dog"`}
@@ -83,6 +97,38 @@ func testFamilies() []policy.Family {
 			Name: "crash", Doc: "Panics.", IfInvalid: policy.Ignore,
 			Keys:  []policy.Key{{Name: "crash", Kind: policy.String, Doc: "Why.", Example: "x"}},
 			Parse: func(policy.Values) (string, error) { panic("index out of range") },
+		},
+	}
+}
+
+// headersFamily reads a ConfigMap, or a Secret.
+func headersFamily() policy.Family {
+	return &policy.Of[string]{
+		Name: "headers", Doc: "Adds headers.", IfInvalid: policy.Deny,
+		Keys: []policy.Key{
+			{Name: "custom-headers", Kind: policy.ConfigMapName, Doc: "Which.", Example: "headers"},
+			{Name: "secret-headers", Kind: policy.SecretName, Doc: "Which.", Example: "headers"},
+			{Name: "add-headers", Kind: policy.ConfigMapName, Where: policy.ConfigMap, Doc: "Which.", Example: "headers"},
+		},
+		Resolve: func(v policy.Values, from policy.Source) (string, error) {
+			var all []string
+			for _, key := range []string{"add-headers", "custom-headers"} {
+				if v.Has(key) {
+					data, err := from.ConfigMap(key)
+					if err != nil {
+						return "", err
+					}
+					all = append(all, fmt.Sprint(data))
+				}
+			}
+			if v.Has("secret-headers") {
+				data, err := from.Secret("secret-headers")
+				if err != nil {
+					return "", err
+				}
+				all = append(all, fmt.Sprintf("%d secret", len(data)))
+			}
+			return strings.Join(all, " "), nil
 		},
 	}
 }
@@ -119,6 +165,8 @@ func parseYAML(tb testing.TB, text []byte) ingress.Snapshot {
 			meta = &appendTo(tb, &s.Services, doc).ObjectMeta
 		case "Secret":
 			meta = &appendTo(tb, &s.Secrets, doc).ObjectMeta
+		case "ConfigMap":
+			meta = &appendTo(tb, &s.ConfigMaps, doc).ObjectMeta
 		case "Certificate":
 			secret := certificateSecret(tb, doc)
 			s.Secrets, meta = append(s.Secrets, secret), &secret.ObjectMeta

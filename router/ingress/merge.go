@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"podlane.dev/podlane/router"
+	"podlane.dev/podlane/router/policy"
 )
 
 // This file decides between Ingresses: who gets which path and default backend of one host, and the catch-all.
@@ -196,10 +197,12 @@ func newRoute(c *compiled, backend router.Backend, state routeState) *router.Rou
 // samePolicies says whether r has the very policies of c. Values of unknown types cannot be compared, but a policySet is
 // kept as long as the annotations are the same.
 func samePolicies(r *router.Route, c *compiled) bool {
-	if len(r.Policies) != len(c.policies.values) {
-		return false
-	}
-	return len(r.Policies) == 0 || &r.Policies[0] == &c.policies.values[0]
+	return sameValues(r.Policies, c.policies.values)
+}
+
+// sameValues says whether a and b are one slice, or empty.
+func sameValues(a, b []policy.Value) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
 // hostText names a host in a message.

@@ -66,6 +66,19 @@ const (
 	// PolicyFailed: parsing a family's values failed in a way that is Podlane's fault, not the user's.
 	PolicyFailed Reason = "PolicyFailed"
 
+	// RefusedAnnotation: an annotation that Podlane knows, and does not obey on purpose.
+	RefusedAnnotation Reason = "RefusedAnnotation"
+	// ConfigMapMissing: an annotation names a ConfigMap that does not exist.
+	ConfigMapMissing Reason = "ConfigMapMissing"
+	// ConfigMapForbidden: it names one of another namespace.
+	ConfigMapForbidden Reason = "ConfigMapForbidden"
+
+	// UnsupportedSetting: a key of the operator's ConfigMap that Podlane does not know.
+	UnsupportedSetting Reason = "UnsupportedSetting"
+	// InvalidSetting: a value of it that does not parse.
+	InvalidSetting Reason = "InvalidSetting"
+	// RefusedSetting: a key of it that Podlane knows, and does not obey on purpose.
+	RefusedSetting Reason = "RefusedSetting"
 	// InvalidOption: an option of the operator's names nothing that can be used.
 	InvalidOption Reason = "InvalidOption"
 
@@ -90,7 +103,8 @@ func Reasons() []Reason {
 		InvalidHost, InvalidPath, InvalidPathType, PathNormalized, PathNotPattern, PathConflict, DefaultBackendConflict,
 		NoBackend, BackendInvalid, BackendResource, ServiceMissing, PortMissing, ExternalNameRefused, UnknownAppProtocol,
 		SecretMissing, SecretInvalid, SecretForbidden, CertificateConflict, CertificateMismatch, ClientAuthConflict, PassthroughRefused, NoCertificate,
-		UnsupportedAnnotation, InvalidAnnotation, OverriddenAnnotation, PolicyFailed, InvalidOption,
+		UnsupportedAnnotation, InvalidAnnotation, OverriddenAnnotation, PolicyFailed, RefusedAnnotation, ConfigMapMissing, ConfigMapForbidden,
+		UnsupportedSetting, InvalidSetting, RefusedSetting, InvalidOption,
 		ManifestInvalid, NotManifest, NoService, UnknownField, OldVersion, DuplicateObject,
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -48,25 +47,6 @@ func tlsSecrets(i *networkingv1.Ingress) []types.NamespacedName {
 	for _, t := range i.Spec.TLS {
 		if name, ok := secretName(i.Namespace, t.SecretName); ok {
 			names = append(names, name)
-		}
-	}
-	return names
-}
-
-// annotationSecrets returns the Secrets that annotations of i name, as far as they are in i's own namespace. prefixes are without the slash, a later
-// one wins.
-func annotationSecrets(i *networkingv1.Ingress, prefixes []string) []types.NamespacedName {
-	var names []types.NamespacedName
-	for _, key := range [...]string{"auth-tls-secret", "proxy-ssl-secret"} {
-		for _, prefix := range slices.Backward(prefixes) {
-			written, ok := i.Annotations[prefix+"/"+key]
-			if !ok {
-				continue
-			}
-			if name, ok := ownSecret(i.Namespace, strings.TrimSpace(written)); ok {
-				names = append(names, name)
-			}
-			break
 		}
 	}
 	return names

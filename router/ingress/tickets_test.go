@@ -99,8 +99,36 @@ metadata: {name: d, namespace: z, annotations: {podlane.dev/proxy-ssl-secret: po
 `))
 	s.Options = testOptions()
 	s.Options.TicketKeys = "system/tickets"
+	s.Options.References.SecretAnnotations = []string{"auth-tls-secret", "proxy-ssl-secret"}
 	want := []types.NamespacedName{{Namespace: "system", Name: "tickets"}, {Namespace: "z", Name: "ca"}, {Namespace: "z", Name: "pods"}, {Namespace: "z", Name: "written"}}
 	if got := ingress.SecretRefs(s); !slices.Equal(got, want) {
 		t.Errorf("SecretRefs = %v, want %v", got, want)
+	}
+}
+
+// TestConfigMapRefs: what annotations name counts in their own namespace, and in others where the operator says so; what the operator's ConfigMap
+// names counts everywhere.
+func TestConfigMapRefs(t *testing.T) {
+	for foreign, want := range map[string][]types.NamespacedName{
+		"false": {{Namespace: "other", Name: "added"}, {Namespace: "podlane", Name: "settings"}, {Namespace: "z", Name: "own"}},
+		"true":  {{Namespace: "other", Name: "added"}, {Namespace: "other", Name: "headers"}, {Namespace: "podlane", Name: "settings"}, {Namespace: "z", Name: "own"}},
+	} {
+		s := parseYAML(t, []byte(`
+kind: Ingress
+metadata: {name: a, namespace: z, annotations: {podlane.dev/custom-headers: own}}
+---
+kind: Ingress
+metadata: {name: b, namespace: z, annotations: {podlane.dev/custom-headers: other/headers}}
+---
+kind: ConfigMap
+metadata: {name: settings, namespace: podlane}
+data: {add-headers: other/added, allow-cross-namespace-resources: "`+foreign+`"}
+`))
+		s.Options = testOptions()
+		s.Options.Settings = "podlane/settings"
+		s.Options.References = ingress.ReferencesOf(testFamilies())
+		if got := ingress.ConfigMapRefs(s); !slices.Equal(got, want) {
+			t.Errorf("with %s: ConfigMapRefs = %v, want %v", foreign, got, want)
+		}
 	}
 }

@@ -23,16 +23,30 @@ func Validate(families []Family) error {
 		}
 		names[f.FamilyName()] = true
 		for _, k := range f.FamilyKeys() {
-			if owner, taken := owners[k.Name]; taken {
-				errs = append(errs, fmt.Errorf("family %q: key %q belongs to family %q already", f.FamilyName(), k.Name, owner))
+			for _, name := range k.names() {
+				if owner, taken := owners[name]; taken {
+					errs = append(errs, fmt.Errorf("family %q: key %q belongs to family %q already", f.FamilyName(), name, owner))
+				}
+				owners[name] = f.FamilyName()
 			}
-			owners[k.Name] = f.FamilyName()
 		}
 		for _, err := range validateFamily(f) {
 			errs = append(errs, fmt.Errorf("family %q: %w", f.FamilyName(), err))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// names returns the names that k has, as annotation and as setting.
+func (k *Key) names() []string {
+	names := []string{k.Name}
+	if k.Alias != "" {
+		names = append(names, k.Alias)
+	}
+	if s := k.SettingName(); s != k.Name && s != k.Alias {
+		names = append(names, s)
+	}
+	return names
 }
 
 // validateFamily returns what is wrong with f alone.
@@ -51,13 +65,21 @@ func validateFamily(f Family) []error {
 		errs = append(errs, errors.New("there are no keys"))
 	}
 	examples := make(Values)
+	data := make(exampleSource)
 	for _, k := range f.FamilyKeys() {
 		examples[k.Name] = k.Example
+		data[k.Name] = k.ExampleData
+		if f.IsGlobal() && k.Where != ConfigMap {
+			errs = append(errs, fmt.Errorf("key %q: the family is global, so its keys are in the ConfigMap only", k.Name))
+		}
 		if err := validateKey(k); err != nil {
 			errs = append(errs, fmt.Errorf("key %q: %w", k.Name, err))
 		}
 	}
-	if err := validateExamples(f, examples); err != nil {
+	if _, refused := f.(interface{ Refusals() []Refusal }); refused {
+		return errs
+	}
+	if err := validateExamples(f, examples, data); err != nil {
 		errs = append(errs, err)
 	}
 	return errs
@@ -72,6 +94,8 @@ func validateKey(k Key) error {
 		return errors.New("there is no doc")
 	case k.Example == "":
 		return errors.New("there is no example")
+	case k.Where > ConfigMap:
+		return errors.New("there is no such place")
 	}
 	example, err := Values{k.Name: k.Example}, error(nil)
 	switch k.Kind {
@@ -89,7 +113,9 @@ func validateKey(k Key) error {
 		if len(example.List(k.Name)) == 0 {
 			err = errors.New("the example is an empty list")
 		}
-	case String:
+	case Switch:
+		_, err = example.Switch(k.Name, false)
+	case String, SecretName, ConfigMapName, ServiceName:
 	default:
 		err = fmt.Errorf("there is no kind %q", k.Kind)
 	}
@@ -97,7 +123,7 @@ func validateKey(k Key) error {
 }
 
 // validateExamples parses all examples of f together, twice, and compares the text of the values.
-func validateExamples(f Family, examples Values) (err error) {
+func validateExamples(f Family, examples Values, data exampleSource) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("parsing the examples panics: %v", p)
@@ -105,7 +131,7 @@ func validateExamples(f Family, examples Values) (err error) {
 	}()
 	var text [2]string
 	for i := range text {
-		parsed, err := f.ParseValues(examples)
+		parsed, err := f.ParseValues(examples, data)
 		if err != nil {
 			return fmt.Errorf("the examples do not parse: %w", err)
 		}
@@ -129,3 +155,21 @@ func keyLike(s string) bool {
 	}
 	return true
 }
+
+// exampleSource is the Source of examples: for each key the data of the object that its example names.
+type exampleSource map[string]map[string]string
+
+// Secret returns the key's data.
+func (s exampleSource) Secret(key string) (map[string][]byte, error) {
+	data := make(map[string][]byte, len(s[key]))
+	for name, text := range s[key] {
+		data[name] = []byte(text)
+	}
+	return data, nil
+}
+
+// ConfigMap returns the key's data.
+func (s exampleSource) ConfigMap(key string) (map[string]string, error) { return s[key], nil }
+
+// Compat returns false.
+func (exampleSource) Compat() bool { return false }

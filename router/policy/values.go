@@ -65,6 +65,19 @@ func (v Values) Bool(key string, absent bool) (bool, error) {
 	return b, nil
 }
 
+// Switch parses nginx's "on" and "off".
+func (v Values) Switch(key string, absent bool) (bool, error) {
+	switch s := v.Text(key, ""); {
+	case !v.Has(key):
+		return absent, nil
+	case s == "on":
+		return true, nil
+	case s != "off":
+		return absent, &ValueError{key, v[key], `"on" or "off"`}
+	}
+	return false, nil
+}
+
 // Int parses with strconv.Atoi.
 func (v Values) Int(key string, absent int) (int, error) {
 	s, ok := v[key]

@@ -13,9 +13,10 @@ var exceptions = map[string]map[string]string{
 		"test/cluster/sandbox/sandbox.go": "started again as a probe, any test binary has to answer before its main or TestMain does anything",
 	},
 	"parameters": {
-		"controllers.add":                "private, with three calls side by side; five types of which no two can be confused",
-		"proxy/exchange.Fields.Parsed":   "the codec's innermost call, once a header field: an id and the ends of two spans, which a struct would copy twice",
-		"router/policy.Values.Bool bool": "the parameter is the value when the annotation is absent, as in flag.Bool, and switches nothing",
+		"controllers.add":                  "private, with three calls side by side; five types of which no two can be confused",
+		"proxy/exchange.Fields.Parsed":     "the codec's innermost call, once a header field: an id and the ends of two spans, which a struct would copy twice",
+		"router/policy.Values.Switch bool": "the parameter is the value when the annotation is absent, as in flag.Bool, and switches nothing",
+		"router/policy.Values.Bool bool":   "the parameter is the value when the annotation is absent, as in flag.Bool, and switches nothing",
 	},
 	"standard-imports": {
 		"proxy/socket/sys_linux.go unsafe":     "read(2), write(2) and writev(2) take pointers; package unix's own forms tell the scheduler of each call, which keeps its monitor awake: 14,038 nanosleeps in 14,019 requests (strace -c), 625 in 21,268 with these",

@@ -125,7 +125,7 @@ func checkMistakes(t *testing.T, family policy.Family, name string) {
 		if !mistake {
 			continue
 		}
-		_, err := family.ParseValues(policy.Values{key: value})
+		_, err := family.ParseValues(policy.Values{key: value}, nil)
 		if err == nil {
 			t.Errorf("%s: %q is accepted", key, value)
 			continue

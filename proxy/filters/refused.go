@@ -1,0 +1,68 @@
+package filters
+
+import (
+	"podlane.dev/podlane/router"
+	"podlane.dev/podlane/router/policy"
+)
+
+// Refused returns the family of ingress-nginx's annotations and settings that have no effect here: on purpose, and told of.
+func Refused() Policy {
+	return refused{&policy.Refused{
+		Name: "refused",
+		Doc: "Annotations and settings of ingress-nginx's that Podlane knows and does not obey. Each raises a Problem that says why, and what to do " +
+			"instead.",
+		List: refusals(),
+	}}
+}
+
+// refused is a Policy without effect on requests.
+type refused struct{ *policy.Refused }
+
+// DefaultValue returns that nothing holds.
+func (refused) DefaultValue(*router.Route) (any, bool) { return nil, false }
+
+// Compile adds nothing.
+func (refused) Compile(*Chain, any) {}
+
+// Govern changes nothing.
+func (refused) Govern(*Settings, any) {}
+
+// The reasons that several keys share.
+const (
+	rawText   = "it is text for nginx's configuration, which is how strangers got code into clusters (CVE-2021-25742, CVE-2025-1974), and there is no nginx here"
+	useLint   = "podlane lint tells what of it can be written as annotations"
+	noWAF     = "there is no ModSecurity here"
+	tuning    = "it tunes processes of nginx, and there are none here"
+	deadThere = "ingress-nginx reads it no more either"
+)
+
+func refusals() []policy.Refusal {
+	var list []policy.Refusal
+	add := func(where policy.Place, r policy.Refusal, names ...string) {
+		for _, name := range names {
+			r.Name, r.Where = name, where
+			list = append(list, r)
+		}
+	}
+	snippet := policy.Refusal{Why: rawText, Instead: useLint}
+	add(policy.Everywhere, snippet, "server-snippet", "stream-snippet", "modsecurity-snippet")
+	add(policy.Annotation, snippet, "configuration-snippet", "auth-snippet")
+	add(policy.ConfigMap, snippet, "main-snippet", "http-snippet", "location-snippet", "global-auth-snippet")
+	waf := policy.Refusal{Why: noWAF, Instead: "put a firewall for applications in front, or in the Pods"}
+	add(policy.Everywhere, waf, "enable-modsecurity")
+	add(policy.Annotation, waf, "enable-owasp-core-rules", "modsecurity-transaction-id")
+	add(policy.ConfigMap, waf, "enable-owasp-modsecurity-crs")
+	add(policy.Annotation, policy.Refusal{Why: "FastCGI is not HTTP", Instead: "put a server that speaks HTTP beside the application"}, "fastcgi-index", "fastcgi-params-configmap")
+	add(policy.Annotation, policy.Refusal{Why: "browsers have removed HTTP/2 push", Instead: "answer 103 Early Hints, which Podlane passes on", Harmless: true}, "http2-push-preload")
+	process := policy.Refusal{Why: tuning, Harmless: true}
+	add(policy.ConfigMap, process, "max-worker-connections", "max-worker-open-files", "worker-processes", "worker-cpu-affinity", "enable-multi-accept",
+		"enable-aio-write", "reuse-port", "map-hash-bucket-size", "server-name-hash-max-size", "server-name-hash-bucket-size",
+		"proxy-headers-hash-max-size", "proxy-headers-hash-bucket-size", "variables-hash-bucket-size", "variables-hash-max-size",
+		"lua-shared-dicts", "enable-serial-reloads", "debug-connections", "ssl-buffer-size", "grpc-buffer-size-kb")
+	add(policy.ConfigMap, policy.Refusal{Why: deadThere, Harmless: true}, "http2-max-field-size", "http2-max-header-size", "http2-max-requests",
+		"use-geoip", "jaeger-collector-host", "jaeger-collector-port", "jaeger-endpoint", "jaeger-service-name", "jaeger-propagation-format",
+		"jaeger-sampler-type", "jaeger-sampler-param", "jaeger-sampler-host", "jaeger-sampler-port", "jaeger-trace-context-header-name",
+		"jaeger-debug-header", "jaeger-baggage-header", "jaeger-trace-baggage-header-prefix")
+	add(policy.ConfigMap, policy.Refusal{Why: "Go's TLS has no finite-field Diffie-Hellman, so there is nothing to set", Harmless: true}, "ssl-dh-param")
+	return list
+}
