@@ -11,6 +11,8 @@ func Policies() []filters.Policy {
 		filters.SSLRedirect(),
 		filters.ClientCertificate(),
 		filters.HSTS(),
+		filters.Rewrite(),
+		filters.Canary(),
 		filters.Refused(),
 		filters.SSLPassthrough(),
 		filters.BackendProtocol(),

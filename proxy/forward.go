@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"podlane.dev/podlane/proxy/exchange"
+	"podlane.dev/podlane/proxy/filters"
 	"podlane.dev/podlane/proxy/http1"
 	"podlane.dev/podlane/proxy/http2"
 	"podlane.dev/podlane/proxy/upstream"
@@ -42,12 +43,18 @@ var (
 	failClient      = failure{499, exchange.ClientGone, ""}
 )
 
-// choose picks a Backend by weight.
-func (c *chain) choose() *lane {
-	if len(c.lanes) == 1 {
+// choose picks the Backend for the request of x: the canary where there is one that takes it, else by weight.
+func (c *chain) choose(x *exchange.Exchange) *lane {
+	switch {
+	case len(c.lanes) == 1:
 		return &c.lanes[0]
-	}
-	if c.total <= 0 {
+	case c.route.Alternative != nil:
+		// A canary without endpoints takes nothing.
+		if canary := &c.lanes[1]; canary.pool != nil && canary.pool.Len() > 0 && filters.Divert(&c.route.Alternative.Canary, x, rand.IntN) {
+			return canary
+		}
+		return &c.lanes[0]
+	case c.total <= 0:
 		return nil
 	}
 	n := rand.IntN(c.total)
@@ -76,7 +83,7 @@ func (l *lane) unavailable(x *exchange.Exchange) failure {
 
 // forward sends the request to a Pod and its answer to the client.
 func (s *session) forward() {
-	l := s.chain.choose()
+	l := s.chain.choose(s.x)
 	if f := l.unavailable(s.x); f != (failure{}) {
 		s.fail(f)
 		return

@@ -20,6 +20,9 @@ func (s *session) match() (c *chain, ambiguous bool) {
 		return s.e.fallback, false
 	}
 	c = r.Attachment().(*chain)
+	if r.Compat {
+		x.Request.Dots = false // the Pod gets the path as the client sent it, which ingress-nginx leaves to it
+	}
 	return c, bytes.IndexByte(x.Request.Path, '%') >= 0 && s.evades(c, l.table)
 }
 
@@ -44,7 +47,7 @@ func (s *session) leadsAway(escapes string, c *chain, t *router.Table) bool {
 	if len(read) == len(x.Request.Path) {
 		return false
 	}
-	read = resolve(read)
+	read = router.ResolvePath(read)
 	other, ok := t.Lookup(text(x.Request.Hostname), text(read))
 	return ok && other != c.route && filters.Guard(s.e.opts.Policies, other) != filters.Guard(s.e.opts.Policies, c.route)
 }
@@ -60,37 +63,4 @@ func appendSeparated(dst, path []byte, escapes string) []byte {
 		dst = append(dst, path[i])
 	}
 	return dst
-}
-
-// resolve merges slashes and removes dot segments as a Pod may (RFC 3986 section 5.2.4): what climbs above the root stays there, where our
-// own canonical form refuses it. It overwrites path, whose escapes are canonical.
-func resolve(path []byte) []byte {
-	out := path[:0]
-	for i := 0; i < len(path); {
-		for i < len(path) && path[i] == '/' {
-			i++
-		}
-		n := bytes.IndexByte(path[i:], '/')
-		if n < 0 {
-			n = len(path) - i
-		}
-		segment := path[i : i+n]
-		last := i+n == len(path)
-		i += n
-		switch string(segment) {
-		case ".":
-		case "..":
-			out = out[:max(bytes.LastIndexByte(out, '/'), 0)]
-		default:
-			out = append(append(out, '/'), segment...)
-			continue
-		}
-		if last {
-			out = append(out, '/')
-		}
-	}
-	if len(out) == 0 {
-		out = append(out, '/')
-	}
-	return out
 }

@@ -15,6 +15,7 @@ type Host struct {
 	name        string
 	exact       map[string]*Route
 	root        node
+	patterns    []*Route // in match order
 	defaultPath *Route
 	routes      []*Route // in match order, the default last
 	tls         *TLSPolicy
@@ -41,7 +42,7 @@ const maxFew = 8
 // one label and suffix, "" for requests whose host no rule names. There may be no routes: the host is then known, and
 // requests to it get the Table's catch-all.
 //
-// A Route is matched by its ID.Path in canonical form and its ID.Type; one with IsDefault matches what no other does. Of
+// A Route is matched by its ID.Path in canonical form and its ID.Type, or by its Pattern; one with IsDefault matches what no other does. Of
 // two that would match the same paths the first wins, and the other is left out; so is one whose path has no canonical
 // form, because no request's path equals it.
 func NewHost(name string, routes []*Route) *Host {
@@ -57,6 +58,10 @@ func NewHost(name string, routes []*Route) *Host {
 			}
 			continue
 		}
+		if r.ID.Type == Regex {
+			keyed = append(keyed, keyedRoute{r.ID.Path, r})
+			continue
+		}
 		path, _, err := CanonicalPathString(r.ID.Path)
 		if err == nil && h.insert(path, r) {
 			keyed = append(keyed, keyedRoute{path, r})
@@ -66,6 +71,9 @@ func NewHost(name string, routes []*Route) *Host {
 	h.routes = make([]*Route, 0, len(keyed)+1)
 	for _, k := range keyed {
 		h.routes = append(h.routes, k.route)
+		if k.route.ID.Type == Regex {
+			h.patterns = append(h.patterns, k.route)
+		}
 	}
 	if h.defaultPath != nil {
 		h.routes = append(h.routes, h.defaultPath)
@@ -79,12 +87,18 @@ type keyedRoute struct {
 	route *Route
 }
 
-// compareMatchOrder sorts Exact before Prefix, and longer paths before shorter ones.
+// compareMatchOrder sorts Exact before Regex and that before Prefix, and longer paths before shorter ones. Of patterns of one length that may match the
+// same, the last by text comes first, as in ingress-nginx.
 func compareMatchOrder(a, b keyedRoute) int {
+	rank := [...]int{Exact: 0, Regex: 1, Prefix: 2}
+	byText := strings.Compare(a.path, b.path)
+	if a.route.ID.Type == Regex {
+		byText = -byText
+	}
 	return cmp.Or(
-		cmp.Compare(b.route.ID.Type, a.route.ID.Type),
+		cmp.Compare(rank[a.route.ID.Type], rank[b.route.ID.Type]),
 		cmp.Compare(len(b.path), len(a.path)),
-		strings.Compare(a.path, b.path),
+		byText,
 	)
 }
 
@@ -161,6 +175,11 @@ func (h *Host) match(path string, trace *Trace) *Route {
 			return r
 		}
 	}
+	if len(h.patterns) > 0 {
+		if r := h.matchPattern(path, trace); r != nil {
+			return r
+		}
+	}
 	if r := h.matchPrefix(path, trace); r != nil {
 		return r
 	}
@@ -168,6 +187,26 @@ func (h *Host) match(path string, trace *Trace) *Route {
 		trace.visit(HostDefault, h.name, h.defaultPath)
 	}
 	return h.defaultPath
+}
+
+// matchPattern returns the first route whose Pattern matches path, or nil.
+func (h *Host) matchPattern(path string, trace *Trace) *Route {
+	decoded := ""
+	for _, r := range h.patterns {
+		form := path
+		if r.Pattern.nginx {
+			if decoded == "" {
+				decoded = decodedString(path)
+			}
+			form = decoded
+		}
+		trace.step()
+		if r.Pattern.matches(form) {
+			trace.visit(RegexPath, r.ID.Path, r)
+			return r
+		}
+	}
+	return nil
 }
 
 // matchPrefix returns the longest Prefix route that path lies under, or nil.

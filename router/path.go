@@ -212,3 +212,36 @@ func unhex(b byte) (byte, bool) {
 }
 
 func lowerHex(b byte) bool { return 'a' <= b && b <= 'f' }
+
+// ResolvePath merges slashes and removes dot segments as a Pod may (RFC 3986 section 5.2.4): what climbs above the root stays there, where our
+// own canonical form refuses it. It overwrites path, whose escapes are canonical.
+func ResolvePath(path []byte) []byte {
+	out := path[:0]
+	for i := 0; i < len(path); {
+		for i < len(path) && path[i] == '/' {
+			i++
+		}
+		n := bytes.IndexByte(path[i:], '/')
+		if n < 0 {
+			n = len(path) - i
+		}
+		segment := path[i : i+n]
+		last := i+n == len(path)
+		i += n
+		switch string(segment) {
+		case ".":
+		case "..":
+			out = out[:max(bytes.LastIndexByte(out, '/'), 0)]
+		default:
+			out = append(append(out, '/'), segment...)
+			continue
+		}
+		if last {
+			out = append(out, '/')
+		}
+	}
+	if len(out) == 0 {
+		out = append(out, '/')
+	}
+	return out
+}

@@ -19,12 +19,17 @@ const (
 	Prefix PathType = iota
 	// Exact matches byte by byte, case-sensitively.
 	Exact
+	// Regex matches as the Route's Pattern says.
+	Regex
 )
 
 // String returns the Ingress API's word for t.
 func (t PathType) String() string {
-	if t == Exact {
+	switch t {
+	case Exact:
 		return "Exact"
+	case Regex:
+		return "Regex"
 	}
 	return "Prefix"
 }
@@ -110,6 +115,8 @@ type Route struct {
 	UID string
 	// Backends has at least one entry unless Denied is set. The first is the Ingress's own backend.
 	Backends []Backend
+	// Alternative is the canary that gets some of the requests, nil for none.
+	Alternative *Alternative
 	// Policies are the parsed annotation families that this route has, in the order of config.Policies.
 	Policies []policy.Value
 	// Denied, when not empty, is the reason why a security policy failed closed: every request gets 503.
@@ -117,6 +124,12 @@ type Route struct {
 	// HasCertificate says that the Table has a usable certificate for the Route's host, so that plain HTTP is
 	// redirected to HTTPS unless a policy says otherwise.
 	HasCertificate bool
+	// Pattern is what paths are compared with where ID.Type is Regex, else nil.
+	Pattern *Pattern
+	// Compat says that the Route's host is read as ingress-nginx reads it: Pods get the path as the client sent it.
+	Compat bool
+	// AppendSlash says that requests are sent to the same path with a slash behind it (301), and nothing else.
+	AppendSlash bool
 	// Passthrough is set on the Route of the path / of a host whose TLS ends at its Pods: what it says holds for every path.
 	Passthrough Passthrough
 	// IsDefault marks defaultBackend routes: they match last, whatever the path.

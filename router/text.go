@@ -66,12 +66,21 @@ func (r *Route) String() string {
 			b.WriteString(", ")
 		}
 		b.WriteString(r.Backends[i].String())
-		if len(r.Backends) > 1 {
+		if len(r.Backends) > 1 && r.Alternative == nil {
 			fmt.Fprintf(&b, " weight %d", r.Backends[i].Weight)
 		}
 	}
 	if r.ID.Ingress != "" {
 		fmt.Fprintf(&b, "; ingress %s/%s", r.ID.Namespace, r.ID.Ingress)
+	}
+	if a := r.Alternative; a != nil {
+		fmt.Fprintf(&b, "; canary %s/%s: %s", a.Namespace, a.Ingress, a.Canary)
+	}
+	if r.Compat {
+		b.WriteString("; as ingress-nginx")
+	}
+	if r.AppendSlash {
+		b.WriteString("; 301 to the path with a slash")
 	}
 	if r.HasCertificate {
 		b.WriteString("; certificate")

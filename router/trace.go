@@ -9,6 +9,7 @@ const (
 	WildcardHost              // the wildcard that stands for the host's first label
 	AnyHost                   // the rules without a host
 	ExactPath                 // the Exact paths of the host that was found
+	RegexPath                 // the regular expressions of the host; only the one that matched is visited
 	PrefixPath                // a Prefix that the path lies under; the last one visited is the longest
 	HostDefault               // the defaultBackend of an Ingress that names the host
 	CatchAll                  // the defaultBackend for everything else
@@ -25,6 +26,8 @@ func (p Place) String() string {
 		return "rules without host"
 	case ExactPath:
 		return "exact path"
+	case RegexPath:
+		return "path pattern"
 	case PrefixPath:
 		return "path prefix"
 	case HostDefault:

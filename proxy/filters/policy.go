@@ -121,6 +121,10 @@ func (c *Chain) Release() {
 // policy's default. Publish calls it once for each new Route.
 func Compile(policies []Policy, r *router.Route, rt *Runtime) *Chain {
 	c := &Chain{Route: r, Runtime: rt}
+	if r.AppendSlash {
+		c.OnRequest(AppendSlash{})
+		return c
+	}
 	for _, p := range policies {
 		v, ok := valueOf(r, p.FamilyName())
 		if !ok {

@@ -14,8 +14,9 @@ import (
 // like ours is compared with the route's path, not the request's: cert-manager makes a route for each challenge.
 const acmePath = "/.well-known/acme-challenge"
 
-// The statuses that this family answers with (RFC 9110 sections 15.4.9 and 15.5.1).
+// The statuses that redirects answer with (RFC 9110 sections 15.4 and 15.5.1).
 const (
+	statusMovedPermanently  = 301
 	statusPermanentRedirect = 308
 	statusBadRequest        = 400
 )

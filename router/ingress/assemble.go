@@ -142,16 +142,18 @@ func (b *Builder) mergeCertificates(d *delta) []*router.Certificate {
 func (b *Builder) mergeHosts(d *delta, change *router.Change) {
 	for name := range d.hosts {
 		state, where := b.hosts[name], chunk{kind: hostChunk, name: name}
-		if len(state.claimants) == 0 {
+		if len(state.claimants)+len(state.canaries) == 0 {
 			delete(b.hosts, name)
-			b.problems.set(where, nil)
-			if state.host != nil {
-				change.Remove = append(change.Remove, name)
-			}
-			continue
 		}
 		host, problems := state.merge(name, b.hasCertificate(name))
 		b.problems.set(where, problems)
+		if len(state.claimants) == 0 {
+			if state.host != nil {
+				change.Remove = append(change.Remove, name)
+				state.host = nil
+			}
+			continue
+		}
 		if host != state.host {
 			state.host = host
 			change.Hosts = append(change.Hosts, host)

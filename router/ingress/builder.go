@@ -362,7 +362,7 @@ func (b *Builder) add(c *compiled, d *delta) {
 			d.names.add(host)
 		}
 	}
-	if c.defaultBackend != nil {
+	if c.defaultBackend != nil && !c.canary.On {
 		i, _ := b.defaultIndex(c)
 		b.defaults = slices.Insert(b.defaults, i, c)
 	}

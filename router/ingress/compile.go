@@ -43,6 +43,9 @@ type compiled struct {
 	policies *policySet
 	// auth is what it asks of the clients of its hosts, nil where it says nothing about them.
 	auth *clientAuth
+	// rewrite is what it says about its paths, canary which requests it takes from others.
+	rewrite router.Rewrite
+	canary  router.Canary
 	// passthrough is the annotation by which it asks for TLS to pass through, "" where it does not.
 	passthrough string
 	hosts       []*hostClaims
@@ -126,6 +129,8 @@ func (s *sources) compile(i *networkingv1.Ingress, old *compiled) *compiled {
 	if c.tooLarge() {
 		return c.out
 	}
+	c.out.rewrite, _ = c.out.policies.value(router.RewriteFamily).(router.Rewrite)
+	c.out.canary, _ = c.out.policies.value(router.CanaryFamily).(router.Canary)
 	c.clientAuth(old.auth)
 	c.passthrough()
 	c.pods()
@@ -226,11 +231,12 @@ func (c *compiler) path(ri, pi int) (claim pathClaim, ok bool) {
 		c.report(pathField(ri, pi)+"."+problem.field, Problem{Reason: problem.reason, Effect: RouteDropped, Message: problem.err.Error()})
 		return pathClaim{}, false
 	}
-	switch {
-	case looksLikePattern(path.written):
-		c.report(pathField(ri, pi)+".path", Problem{Reason: PathNotPattern, Effect: Notice, Message: fmt.Sprintf("%q is matched as it stands, not as a pattern", path.written)})
-	case path.canonical != path.written && len(path.canonical) < len(path.written):
+	if path.literal == nil && path.canonical != path.written && len(path.canonical) < len(path.written) {
 		c.report(pathField(ri, pi)+".path", Problem{Reason: PathNormalized, Effect: Notice, Message: fmt.Sprintf("%q is matched as %q", path.written, path.canonical)})
+	}
+	if c.out.mode == compatible && !path.own && !c.policies.settings.rules.LoosePaths && !plainPath.MatchString(path.written) {
+		c.report(pathField(ri, pi)+".path", Problem{Reason: InvalidPath, Effect: RouteDropped, Message: fmt.Sprintf("%q has characters other than letters, digits and \"/._-\", which pathType %s may not have (strict-validate-path-type): write pathType ImplementationSpecific", path.written, path.typ)})
+		return pathClaim{}, false
 	}
 	backend := c.backend(&p.Backend, func() string { return pathField(ri, pi) + ".backend" })
 	return pathClaim{rule: ri, index: pi, path: path, backend: backend}, true

@@ -74,7 +74,7 @@ func testFamilies() []policy.Family {
 			{Name: "worker-processes", Where: policy.ConfigMap, Why: "there are no worker processes", Harmless: true},
 			{Name: "http-snippet", Where: policy.ConfigMap, Why: "there is no nginx that could run it"},
 		}},
-		headersFamily(),
+		headersFamily(), rewriteFamily(), canaryFamily(),
 		&policy.Of[router.Rules]{
 			Name: router.RulesFamily, Doc: "Rules.", IfInvalid: policy.Ignore, Global: true,
 			Keys: []policy.Key{{Name: "allow-cross-namespace-resources", Kind: policy.Bool, Where: policy.ConfigMap, Doc: "Secrets of others.", Example: "true"}, {Name: "word-blocklist", Kind: policy.List, Where: policy.ConfigMap, Doc: "Words.", Example: "a"}},
@@ -97,6 +97,37 @@ func testFamilies() []policy.Family {
 			Name: "crash", Doc: "Panics.", IfInvalid: policy.Ignore,
 			Keys:  []policy.Key{{Name: "crash", Kind: policy.String, Doc: "Why.", Example: "x"}},
 			Parse: func(policy.Values) (string, error) { panic("index out of range") },
+		},
+	}
+}
+
+func rewriteFamily() policy.Family {
+	return &policy.Of[router.Rewrite]{
+		Name: router.RewriteFamily, Doc: "Rewrites.", IfInvalid: policy.Ignore,
+		Keys: []policy.Key{{Name: "rewrite-target", Kind: policy.String, Doc: "To.", Example: "/"}, {Name: "use-regex", Kind: policy.Bool, Doc: "Patterns.", Example: "true"}},
+		Parse: func(v policy.Values) (r router.Rewrite, err error) {
+			if v.Has("rewrite-target") {
+				if r.Target, err = router.NewTarget(v["rewrite-target"]); err != nil {
+					return r, err
+				}
+			}
+			r.Regex, err = v.Bool("use-regex", false)
+			return r, err
+		},
+	}
+}
+
+func canaryFamily() policy.Family {
+	return &policy.Of[router.Canary]{
+		Name: router.CanaryFamily, Doc: "Canaries.", IfInvalid: policy.Ignore,
+		Keys: []policy.Key{{Name: "canary", Kind: policy.Bool, Doc: "On.", Example: "true"}, {Name: "canary-weight", Kind: policy.Int, Doc: "Share.", Example: "10"}},
+		Parse: func(v policy.Values) (c router.Canary, err error) {
+			if c.On, err = v.Bool("canary", false); err != nil {
+				return c, err
+			}
+			c.Total = 100
+			c.Weight, err = v.Int("canary-weight", 0)
+			return c, err
 		},
 	}
 }

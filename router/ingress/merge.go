@@ -20,25 +20,37 @@ type claimant struct {
 // hostState is one host: everybody who names it, the oldest first, and what that came to.
 type hostState struct {
 	claimants []claimant
-	host      *router.Host
+	// canaries are those that share the requests of others, the oldest first.
+	canaries []claimant
+	host     *router.Host
 	// lastOwner is the namespace of the owner as of the last Build.
 	lastOwner string
 }
 
-// add keeps claimants sorted.
+// add keeps the lists sorted.
 func (s *hostState) add(c *compiled, claims *hostClaims) {
-	s.claimants = slices.Insert(s.claimants, s.index(c), claimant{c, claims})
+	list := s.listOf(c)
+	i, _ := findClaimant(*list, c)
+	*list = slices.Insert(*list, i, claimant{c, claims})
 }
 
 // remove takes out c, which is there.
 func (s *hostState) remove(c *compiled) {
-	i := s.index(c)
-	s.claimants = slices.Delete(s.claimants, i, i+1)
+	list := s.listOf(c)
+	i, _ := findClaimant(*list, c)
+	*list = slices.Delete(*list, i, i+1)
 }
 
-func (s *hostState) index(c *compiled) int {
-	i, _ := slices.BinarySearchFunc(s.claimants, c, func(o claimant, c *compiled) int { return o.age.compare(c.age) })
-	return i
+// listOf returns the list that c is in.
+func (s *hostState) listOf(c *compiled) *[]claimant {
+	if c.canary.On {
+		return &s.canaries
+	}
+	return &s.claimants
+}
+
+func findClaimant(list []claimant, c *compiled) (int, bool) {
+	return slices.BinarySearchFunc(list, c, func(o claimant, c *compiled) int { return o.age.compare(c.age) })
 }
 
 // owner returns the namespace of the Ingress that owns the host, "" where no rule names it. s may be nil.
@@ -55,6 +67,8 @@ type merger struct {
 	hasCertificate bool
 	auth           hostAuth
 	through        hostPassthrough
+	paths          hostPaths
+	canaries       map[pathKey][]*canaryClaim
 	old            map[router.RouteID]*router.Route
 	taken          map[pathKey]claimedPath
 	routes         []*router.Route
@@ -70,7 +84,7 @@ type claimedPath struct {
 // merge returns the host's routes and the Problems of those who lost. Routes that are equal to one of s.host are that
 // one, and if all are, the result is s.host.
 func (s *hostState) merge(name string, hasCertificate bool) (*router.Host, []Problem) {
-	m := &merger{name: name, hasCertificate: hasCertificate, taken: make(map[pathKey]claimedPath)}
+	m := &merger{name: name, hasCertificate: hasCertificate, taken: make(map[pathKey]claimedPath), canaries: make(map[pathKey][]*canaryClaim), paths: s.readsPaths()}
 	m.auth, m.problems = s.decideAuth(name)
 	m.decidePassthrough(s)
 	if s.host != nil {
@@ -79,11 +93,14 @@ func (s *hostState) merge(name string, hasCertificate bool) (*router.Host, []Pro
 			m.old[r.ID] = r
 		}
 	}
+	m.collectCanaries(s)
 	for _, c := range s.claimants {
 		for i := range c.claims.paths {
 			m.path(c.compiled, &c.claims.paths[i])
 		}
 	}
+	m.slashes()
+	m.tellCanaries()
 	// Rules without a host name no host: what matches none of their paths is the catch-all's.
 	if name != "" {
 		m.defaults(s.claimants)
@@ -96,12 +113,21 @@ func (s *hostState) merge(name string, hasCertificate bool) (*router.Host, []Pro
 
 // path adds a path, or reports that it is taken.
 func (m *merger) path(c *compiled, claim *pathClaim) {
+	id, pattern, ok := m.readPath(c, claim)
+	if !ok {
+		return
+	}
 	key := claim.path.key()
+	if pattern != nil {
+		key = pathKey{claim.path.written, router.Regex}
+	}
 	winner, taken := m.taken[key]
 	if !taken {
 		m.taken[key] = claimedPath{c, claim}
-		id := router.RouteID{Namespace: c.object.Namespace, Ingress: c.object.Name, Host: m.name, Path: claim.path.written, Type: claim.path.typ}
-		m.routes = append(m.routes, newRoute(c, claim.backend, m.state(c, id, claim.path.rank())))
+		state := m.state(c, id, claim.path.rank())
+		state.pattern = pattern
+		state.canary, state.canaryBackend = m.canaryOf(claim)
+		m.routes = append(m.routes, newRoute(c, claim.backend, state))
 		return
 	}
 	p := Problem{Object: c.object, Field: pathField(claim.rule, claim.index), Reason: PathConflict, Effect: RouteDropped}
@@ -119,7 +145,7 @@ func (m *merger) path(c *compiled, claim *pathClaim) {
 // state returns what a Route of c has on this host besides its backend.
 func (m *merger) state(c *compiled, id router.RouteID, rank rootRank) routeState {
 	return routeState{
-		id: id, hasCertificate: m.hasCertificate, old: m.old[id], tls: m.auth.policy, through: m.through.of(c, rank),
+		id: id, hasCertificate: m.hasCertificate, compat: m.paths.compat, old: m.old[id], tls: m.auth.policy, through: m.through.of(c, rank),
 		denied: cmp.Or(c.policies.denied, c.auth.deniedBy(), m.auth.denied, m.auth.refused[c]),
 	}
 }
@@ -171,36 +197,57 @@ type routeState struct {
 	id             router.RouteID
 	isDefault      bool
 	hasCertificate bool
+	compat         bool
+	appendSlash    bool
+	pattern        *router.Pattern
 	tls            *router.TLSPolicy
 	through        router.Passthrough
 	denied         string
-	old            *router.Route // nil where there was none
+	// canary is the Ingress that shares its requests, nil for none.
+	canary        *compiled
+	canaryBackend *router.Backend
+	old           *router.Route // nil where there was none
 }
 
 // newRoute returns the Route of a backend, which is state.old if that is equal.
 func newRoute(c *compiled, backend router.Backend, state routeState) *router.Route {
-	if r := state.old; r != nil && len(r.Backends) == 1 && r.Backends[0].TLS.Same(backend.TLS) {
-		backend.TLS = r.Backends[0].TLS
-	}
-	if r := state.old; r != nil && r.ID == state.id && r.UID == c.object.UID && r.HasCertificate == state.hasCertificate &&
-		r.IsDefault == state.isDefault && r.Denied == state.denied && r.TLS == state.tls && r.Passthrough == state.through && samePolicies(r, c) && len(r.Backends) == 1 && r.Backends[0] == backend {
-		return r
-	}
-	return &router.Route{
-		ID: state.id, UID: c.object.UID,
-		Backends: []router.Backend{backend},
-		Policies: c.policies.values, Denied: state.denied,
+	old := state.old
+	next := &router.Route{
+		ID: state.id, UID: c.object.UID, Backends: []router.Backend{backend},
+		Policies: c.policies.values, Denied: state.denied, Pattern: state.pattern, Compat: state.compat, AppendSlash: state.appendSlash,
 		HasCertificate: state.hasCertificate, IsDefault: state.isDefault, TLS: state.tls, Passthrough: state.through,
 	}
+	if state.canary != nil {
+		var before *router.Alternative
+		if old != nil {
+			before = old.Alternative
+		}
+		next.Alternative = alternative(state.canary, before)
+		next.Backends = append(next.Backends, *state.canaryBackend)
+	}
+	if old == nil {
+		return next
+	}
+	for i := range next.Backends {
+		if i < len(old.Backends) && old.Backends[i].TLS.Same(next.Backends[i].TLS) {
+			next.Backends[i].TLS = old.Backends[i].TLS
+		}
+	}
+	if sameRoute(old, next) {
+		return old
+	}
+	return next
 }
 
-// samePolicies says whether r has the very policies of c. Values of unknown types cannot be compared, but a policySet is
+// sameRoute says whether two Routes of one ID are equal, but for what hangs from them.
+func sameRoute(a, b *router.Route) bool {
+	return a.ID == b.ID && a.UID == b.UID && a.HasCertificate == b.HasCertificate && a.IsDefault == b.IsDefault && a.Denied == b.Denied &&
+		a.TLS == b.TLS && a.Passthrough == b.Passthrough && a.Pattern == b.Pattern && a.Compat == b.Compat && a.AppendSlash == b.AppendSlash &&
+		a.Alternative == b.Alternative && slices.Equal(a.Backends, b.Backends) && sameValues(a.Policies, b.Policies)
+}
+
+// sameValues says whether a and b are one slice, or empty. Values of unknown types cannot be compared, but a policySet is
 // kept as long as the annotations are the same.
-func samePolicies(r *router.Route, c *compiled) bool {
-	return sameValues(r.Policies, c.policies.values)
-}
-
-// sameValues says whether a and b are one slice, or empty.
 func sameValues(a, b []policy.Value) bool {
 	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"strings"
 
 	networkingv1 "k8s.io/api/networking/v1"
@@ -75,11 +76,17 @@ type checkedPath struct {
 	// written is the path as it stands in the rule, "/" where it is empty; canonical is the form that is matched.
 	written, canonical string
 	typ                router.PathType
+	// own says that the type is ImplementationSpecific: the path may be a pattern. literal is then why it can be nothing else, or nil.
+	own     bool
+	literal error
 }
 
 // key returns what a checkedPath matches: two paths with equal keys match the same requests.
 func (p checkedPath) key() pathKey {
 	path := p.canonical
+	if p.literal != nil {
+		path = p.written
+	}
 	if p.typ == router.Prefix && path != "/" {
 		path = strings.TrimSuffix(path, "/")
 	}
@@ -106,7 +113,7 @@ func checkPath(p *networkingv1.HTTPIngressPath) (checkedPath, *pathError) {
 	case p.PathType == nil:
 		return checked, &pathError{"pathType", InvalidPathType, errors.New("pathType must be specified: Exact, Prefix or ImplementationSpecific")}
 	case *p.PathType == networkingv1.PathTypeImplementationSpecific:
-		if checked.written == "" {
+		if checked.own = true; checked.written == "" {
 			checked.written = "/"
 		}
 	case *p.PathType == networkingv1.PathTypeExact, *p.PathType == networkingv1.PathTypePrefix:
@@ -121,11 +128,17 @@ func checkPath(p *networkingv1.HTTPIngressPath) (checkedPath, *pathError) {
 	}
 	canonical, _, err := router.CanonicalPathString(checked.written)
 	if err != nil {
-		return checked, &pathError{"path", InvalidPath, fmt.Errorf("no request can have the path %q: %w", p.Path, err)}
+		err = fmt.Errorf("no request can have the path %q: %w", p.Path, err)
+		if checked.literal = err; !checked.own {
+			return checked, &pathError{"path", InvalidPath, err}
+		}
 	}
 	checked.canonical = canonical
 	return checked, nil
 }
+
+// plainPath is the form that ingress-nginx asks of Exact and Prefix paths.
+var plainPath = regexp.MustCompile(`(?i)^/[[:alnum:]._\-/]*$`)
 
 // checkStrictPath is what the API server checks of Exact and Prefix paths.
 func checkStrictPath(path string) error {

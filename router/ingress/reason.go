@@ -24,6 +24,15 @@ const (
 	// DefaultBackendConflict: an older Ingress has the default backend of the same host, or the catch-all.
 	DefaultBackendConflict Reason = "DefaultBackendConflict"
 
+	// InvalidPattern: a path that is a regular expression cannot be run as one.
+	InvalidPattern Reason = "InvalidPattern"
+	// CompatPattern: a path is read as a pattern because ingress-nginx does so.
+	CompatPattern Reason = "CompatPattern"
+	// CompatSlash: requests are sent to the path with a slash because nginx does so.
+	CompatSlash Reason = "CompatSlash"
+	// CanaryUnused: a canary shares no requests.
+	CanaryUnused Reason = "CanaryUnused"
+
 	// NoBackend: a rule without paths, in an Ingress without a default backend.
 	NoBackend Reason = "NoBackend"
 	// BackendInvalid: a backend has no Service, or not exactly one of port name and number.
@@ -101,6 +110,7 @@ func Reasons() []Reason {
 	return []Reason{
 		ClassNotFound, ClassConflict, TooLarge,
 		InvalidHost, InvalidPath, InvalidPathType, PathNormalized, PathNotPattern, PathConflict, DefaultBackendConflict,
+		InvalidPattern, CompatPattern, CompatSlash, CanaryUnused,
 		NoBackend, BackendInvalid, BackendResource, ServiceMissing, PortMissing, ExternalNameRefused, UnknownAppProtocol,
 		SecretMissing, SecretInvalid, SecretForbidden, CertificateConflict, CertificateMismatch, ClientAuthConflict, PassthroughRefused, NoCertificate,
 		UnsupportedAnnotation, InvalidAnnotation, OverriddenAnnotation, PolicyFailed, RefusedAnnotation, ConfigMapMissing, ConfigMapForbidden,
