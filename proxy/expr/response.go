@@ -1,0 +1,104 @@
+package expr
+
+import (
+	"strconv"
+	"time"
+
+	"podlane.dev/podlane/proxy/exchange"
+)
+
+func status(dst []byte, x *exchange.Exchange, _ *name) ([]byte, bool) {
+	if x.Response.Status == 0 {
+		return dst, false
+	}
+	return strconv.AppendInt(dst, int64(x.Response.Status), 10), true
+}
+
+func bodyBytesSent(dst []byte, x *exchange.Exchange, _ *name) ([]byte, bool) {
+	return strconv.AppendInt(dst, x.BytesOut, 10), true
+}
+
+func bytesSent(dst []byte, x *exchange.Exchange, _ *name) ([]byte, bool) {
+	size := x.BytesOut
+	if x.Response.Status != 0 {
+		size += int64(len("HTTP/1.1 200 \r\n\r\n") + len(x.Response.Reason) + x.Response.Fields.Size())
+	}
+	return strconv.AppendInt(dst, size, 10), true
+}
+
+// tried reports whether the request went to a Pod, however that ended.
+func tried(x *exchange.Exchange) bool { return x.Upstream.Tries > 0 }
+
+func upstreamAddr(dst []byte, x *exchange.Exchange, _ *name) ([]byte, bool) {
+	if !x.Upstream.Addr.IsValid() {
+		return dst, false
+	}
+	return x.Upstream.Addr.AppendTo(dst), true
+}
+
+func upstreamStatus(dst []byte, x *exchange.Exchange, n *name) ([]byte, bool) {
+	if !tried(x) {
+		return dst, false
+	}
+	return status(dst, x, n)
+}
+
+func upstreamLength(dst []byte, x *exchange.Exchange, _ *name) ([]byte, bool) {
+	if !tried(x) {
+		return dst, false
+	}
+	length := x.BytesOut
+	if x.Response.Local {
+		length = 0
+	}
+	return strconv.AppendInt(dst, length, 10), true
+}
+
+func upstreamTime(dst []byte, x *exchange.Exchange, n *name) ([]byte, bool) {
+	if !tried(x) {
+		return dst, false
+	}
+	return requestTime(dst, x, n)
+}
+
+func upstreamHeaderTime(dst []byte, x *exchange.Exchange, _ *name) ([]byte, bool) {
+	if x.Timing.FirstByte.IsZero() || x.Timing.Start.IsZero() {
+		return dst, false
+	}
+	return milliseconds(dst, x.Timing.FirstByte.Sub(x.Timing.Start).Milliseconds()), true
+}
+
+func requestTime(dst []byte, x *exchange.Exchange, _ *name) ([]byte, bool) {
+	if x.Timing.Start.IsZero() {
+		return dst, false
+	}
+	return milliseconds(dst, now(x).Sub(x.Timing.Start).Milliseconds()), true
+}
+
+// now is the end of a request that is over, as in a log, else the time.
+func now(x *exchange.Exchange) time.Time {
+	if !x.Timing.End.IsZero() {
+		return x.Timing.End
+	}
+	return time.Now()
+}
+
+func timeISO8601(dst []byte, x *exchange.Exchange, _ *name) ([]byte, bool) {
+	return now(x).AppendFormat(dst, "2006-01-02T15:04:05-07:00"), true
+}
+
+func timeLocal(dst []byte, x *exchange.Exchange, _ *name) ([]byte, bool) {
+	return now(x).AppendFormat(dst, "02/Jan/2006:15:04:05 -0700"), true
+}
+
+func msec(dst []byte, x *exchange.Exchange, _ *name) ([]byte, bool) {
+	return milliseconds(dst, now(x).UnixMilli()), true
+}
+
+// milliseconds appends seconds with three decimals.
+func milliseconds(dst []byte, ms int64) []byte {
+	ms = max(ms, 0)
+	dst = strconv.AppendInt(dst, ms/1000, 10)
+	fraction := ms % 1000
+	return append(dst, '.', byte('0'+fraction/100), byte('0'+fraction/10%10), byte('0'+fraction%10))
+}
