@@ -39,7 +39,7 @@ func answered(t testing.TB) *exchange.Exchange {
 	x.Client = exchange.Client{
 		Peer: netip.MustParseAddrPort("10.0.0.2:41234"), Addr: netip.MustParseAddr("203.0.113.9"), Local: netip.MustParseAddrPort("10.0.0.1:8443"),
 		TLS: true, ServerName: "web.example", TLSVersion: tls.VersionTLS13, Proto: "https", Port: 443,
-		Credentials: &shown{x509.Certificate{Raw: []byte("abc"), SerialNumber: big.NewInt(0xab01)}},
+		Credentials: &shown{x509.Certificate{Raw: []byte("abc"), SerialNumber: big.NewInt(0x1ab01)}},
 	}
 	main := router.ServicePort{Namespace: "shop", Name: "web", Port: "http"}
 	x.Route = &router.Route{
@@ -116,7 +116,7 @@ var values = map[string][2]string{
 	"ssl_client_verify":               {"FAILED:certificate has expired", "-"},
 	"ssl_client_s_dn":                 {"CN=alice,O=Shop", "-"},
 	"ssl_client_i_dn":                 {"CN=ca", "-"},
-	"ssl_client_serial":               {"AB01", "-"},
+	"ssl_client_serial":               {"01AB01", "-"},
 	"ssl_client_fingerprint":          {"a9993e364706816aba3e25717850c26c9cd0d89d", "-"}, // of "abc", FIPS 180
 	"namespace":                       {"shop", "-"},
 	"ingress_name":                    {"front", "-"},

@@ -162,6 +162,23 @@ func TestRate(t *testing.T) {
 	}
 }
 
+// TestLateCall: a call whose clock was read before another's leaks nothing twice.
+func TestLateCall(t *testing.T) {
+	t.Parallel()
+	z := limit.NewZones(0).Rate(id(0), limit.Rate{Requests: 1, Per: time.Second, Burst: 2})
+	passed := 0
+	for range 10 {
+		for _, ms := range []int64{5000, 3000} {
+			if z.Take(client(1), at(ms)) {
+				passed++
+			}
+		}
+	}
+	if passed != 3 {
+		t.Errorf("%d pass, want 3", passed)
+	}
+}
+
 // TestRateBounds: no number makes it overflow, panic, or let nothing through.
 func TestRateBounds(t *testing.T) {
 	t.Parallel()

@@ -114,6 +114,9 @@ func TestBounded(t *testing.T) {
 	runtime.GC()
 	runtime.ReadMemStats(&full)
 	t.Logf("%d keys, %d bytes each with all", z.Len(), (int64(full.HeapAlloc)-int64(before.HeapAlloc))/int64(z.Len()))
+	if z.Room() > 2*most {
+		t.Errorf("memory for %d keys", z.Room())
+	}
 	if z.Len() > most || z.Len() < most*9/10 || z.Evicted() != uint64(20*most-z.Len()) {
 		t.Errorf("%d keys, %d evicted", z.Len(), z.Evicted())
 	}
@@ -148,19 +151,24 @@ func TestSweepKeeps(t *testing.T) {
 	for n := range 900 {
 		z.Take(client(n), 0)
 	}
+	const first = 500 // of those that stay: where they lie, no others may lie afterwards
 	for n := range 10 {
 		for range 5 {
-			z.Take(client(n), 0)
+			z.Take(client(first+n), 0)
 		}
 	}
 	zones.Sweep(at(70_000)) // one of three has leaked
-	if z.Len() != 10 {
-		t.Fatalf("%d keys, want 10", z.Len())
+	if z.Len() != 10 || z.Room() > 20 {
+		t.Fatalf("%d keys, want 10, and memory for %d", z.Len(), z.Room())
 	}
 	for n := range 10 {
-		if !z.Take(client(n), at(70_000)) || z.Take(client(n), at(70_000)) {
+		if !z.Take(client(first+n), at(70_000)) || z.Take(client(first+n), at(70_000)) {
 			t.Errorf("client %d: the bucket is another", n)
 		}
+	}
+	zones.Sweep(at(10_000_000))
+	if z.Len() != 0 || z.Room() != 0 {
+		t.Errorf("%d keys are left at the end, and memory for %d", z.Len(), z.Room())
 	}
 }
 
