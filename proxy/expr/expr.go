@@ -29,7 +29,7 @@ type reader func(dst []byte, x *exchange.Exchange, n *name) ([]byte, bool)
 // name is the last part of a variable such as $http_NAME: lower-case, with underscores.
 type name struct {
 	text string
-	id   exchange.ID // of the header field with dashes in place of the underscores
+	id   exchange.ID // of the header field, which has dashes in place of the underscores; else Unknown
 }
 
 // Append appends the expression's value for x, fit for a header field: AppendEscaped with EscapeText.

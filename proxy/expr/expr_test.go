@@ -110,6 +110,7 @@ var values = map[string][2]string{
 	"remote_user":                     {"alice", "-"},
 	"realip_remote_addr":              {"10.0.0.2", "-"},
 	"realip_remote_port":              {"41234", "-"},
+	"proxy_protocol_addr":             {"10.0.0.2", "-"},
 	"proxy_add_x_forwarded_for":       {"203.0.113.9, 10.0.0.2", "-"},
 	"ssl_protocol":                    {"TLSv1.3", "-"},
 	"ssl_server_name":                 {"web.example", "-"},

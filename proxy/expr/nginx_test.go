@@ -50,7 +50,7 @@ func TestLikeNginx(t *testing.T) {
 	dir := t.TempDir()
 	address := startNginx(t, binary, dir)
 	ways := map[string]expr.Escape{"default": expr.EscapeLog, "json": expr.EscapeJSON, "none": expr.EscapeNone}
-	format, err := expr.ParseLog(compared)
+	format, err := expr.Parse(compared)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -33,23 +33,41 @@ func Parse(text string) (*Expr, error) {
 			return nil, errControl
 		}
 	}
-	return compile(text, text)
+	return compile(text, text, nothing)
 }
 
 // ParseLog compiles a format of log lines, which nginx reads as a quoted word of its configuration: \t, \n and \r are control characters, and a backslash
-// before a quote or a backslash stands for that alone. Control characters other than NUL may also be written as they are.
+// before a quote or a backslash stands for that alone. Control characters other than NUL may also be written as they are. Variables that hold what a
+// client proves its identity with, such as $http_authorization, $http_cookie and $cookie_NAME, are refused: a log is read by more people than that is for.
 func ParseLog(text string) (*Expr, error) {
 	if strings.IndexByte(text, 0) >= 0 {
 		return nil, errNUL
 	}
-	return compile(text, quoted.Replace(text))
+	return compile(text, quoted.Replace(text), credentials)
+}
+
+// refusal returns why a variable must not be in an expression, nil where it may.
+type refusal func(written string, p *part) error
+
+func nothing(string, *part) error { return nil }
+
+// credentials refuses what must never be in a log.
+func credentials(written string, p *part) error {
+	switch p.name.id {
+	case exchange.Authorization, exchange.ProxyAuthorization, exchange.Cookie, exchange.SetCookie:
+	default:
+		if !strings.HasPrefix(strings.ToLower(written), "cookie_") {
+			return nil
+		}
+	}
+	return fmt.Errorf("$%s holds what a client proves its identity with, and is never logged: leave it out, or write $remote_user", clip(written))
 }
 
 // quoted undoes what nginx's configuration has for characters in quotes. It is never written after it is built.
 var quoted = strings.NewReplacer(`\\`, `\`, `\"`, `"`, `\'`, `'`, `\t`, "\t", `\n`, "\n", `\r`, "\r")
 
 // compile returns the Expr of source; text is how it was written.
-func compile(text, source string) (*Expr, error) {
+func compile(text, source string, refuse refusal) (*Expr, error) {
 	if len(text) > MaxText {
 		return nil, errLong
 	}
@@ -69,6 +87,9 @@ func compile(text, source string) (*Expr, error) {
 		}
 		p, err := variable(written)
 		if err != nil {
+			return nil, err
+		}
+		if err := refuse(written, &p); err != nil {
 			return nil, err
 		}
 		if variables++; variables > MaxVariables {
@@ -114,15 +135,18 @@ func variable(written string) (part, error) {
 	if d, ok := byName[lower]; ok {
 		return part{read: d.read}, nil
 	}
-	// The longest family first is not needed: none begins like another.
+	// Their order does not matter: none begins like another.
 	for i := range table {
 		family, ok := strings.CutSuffix(table[i].Name, familyEnd)
 		if !ok {
 			continue
 		}
 		if last, ok := strings.CutPrefix(lower, family); ok && last != "" {
-			field := exchange.IDOf(strings.ReplaceAll(last, "_", "-"))
-			return part{read: table[i].read, name: name{text: last, id: field}}, nil
+			p := part{read: table[i].read, name: name{text: last}}
+			if strings.HasSuffix(family, "http_") {
+				p.name.id = exchange.IDOf(strings.ReplaceAll(last, "_", "-"))
+			}
+			return p, nil
 		}
 	}
 	if near := nearest(lower); near != "" {

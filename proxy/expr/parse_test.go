@@ -91,3 +91,30 @@ func TestParseLog(t *testing.T) {
 		}
 	}
 }
+
+// TestNoCredentialsInLogs is SECURITY.md's C10: what a client proves its identity with is in no log, by whatever name it is asked for.
+func TestNoCredentialsInLogs(t *testing.T) {
+	t.Parallel()
+	for _, variable := range []string{
+		"http_authorization", "http_proxy_authorization", "http_cookie", "HTTP_Cookie", "cookie_session", "Cookie_a", "sent_http_set_cookie", "upstream_http_set_cookie",
+	} {
+		_, err := expr.ParseLog("$host ${" + variable + "}")
+		if err == nil || !strings.Contains(err.Error(), "$"+variable+" holds what a client proves its identity with") {
+			t.Errorf("$%s: %v", variable, err)
+		}
+		parse(t, "$"+variable) // a key of a cache may need it
+	}
+	if _, err := expr.ParseLog("$arg_cookie $http_x_cookie $host"); err != nil {
+		t.Error(err)
+	}
+	x := get(t, "/", "Authorization: Basic YWxpY2U6czNjcmV0", "Cookie: session=s3cret")
+	for _, v := range expr.Variables() {
+		e, err := expr.ParseLog("$" + strings.Replace(v.Name, "NAME", "session", 1))
+		if err != nil {
+			continue
+		}
+		if line := string(e.AppendEscaped(nil, x, expr.EscapeNone)); strings.Contains(line, "s3cret") {
+			t.Errorf("$%s: %s", v.Name, line)
+		}
+	}
+}

@@ -73,10 +73,11 @@ var table = []definition{
 	define("remote_addr", "The client's address: what a trusted proxy says of it, else the connection's.", remoteAddr),
 	define("the_real_ip", "The same as $remote_addr.", remoteAddr),
 	define("binary_remote_addr", "$remote_addr as 4 or 16 bytes, for keys.", binaryRemoteAddr),
-	define("remote_port", "The port of the connection's other end.", peerPort),
+	define("remote_port", "The port of the connection's other end, or what the PROXY protocol says of it.", peerPort),
 	define("remote_user", "The user name of basic authentication, never the password.", remoteUser),
-	define("realip_remote_addr", "The address of the connection's other end.", peerAddr),
+	define("realip_remote_addr", "The address of the connection's other end, or what the PROXY protocol says of it.", peerAddr),
 	define("realip_remote_port", "The same as $remote_port.", peerPort),
+	define("proxy_protocol_addr", "The same as $realip_remote_addr, without the PROXY protocol too.", peerAddr),
 	define("proxy_add_x_forwarded_for", "X-Forwarded-For as the Pod gets it.", forwardedFor),
 
 	define("ssl_protocol", "The version of TLS, as in TLSv1.3.", sslProtocol),
