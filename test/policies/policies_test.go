@@ -1,0 +1,162 @@
+package policies_test
+
+import (
+	"bufio"
+	"bytes"
+	"flag"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/tools/txtar"
+
+	"podlane.dev/podlane/config"
+	"podlane.dev/podlane/proxy/filters"
+	"podlane.dev/podlane/router/ingress"
+)
+
+var update = flag.Bool("update", false, "write the tables, Problems and answers of testdata from what is so now")
+
+// TestPolicies runs testdata/*.txtar; see the package comment.
+func TestPolicies(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no files: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			t.Parallel()
+			a, err := txtar.ParseFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := run(t, a)
+			if *update {
+				write(t, file, a, got)
+				return
+			}
+			for _, name := range slices.Sorted(maps.Keys(got)) {
+				if want := string(section(a, name)); got[name] != want {
+					t.Errorf("%s:\n%swant\n%s", name, got[name], want)
+				}
+			}
+			for _, f := range a.Files {
+				if _, ok := got[f.Name]; strings.HasPrefix(f.Name, "< ") && !ok {
+					t.Errorf("%q answers no request", f.Name)
+				}
+			}
+		})
+	}
+}
+
+// run returns what the sections of a should be.
+func run(t *testing.T, a *txtar.Archive) map[string]string {
+	t.Helper()
+	s := read(t, a)
+	table, problems := ingress.Build(s, filters.Families(config.Policies()))
+	got := map[string]string{"table.txt": table.String()}
+	var text strings.Builder
+	for _, p := range problems {
+		p.Source = ""
+		fmt.Fprintln(&text, p)
+	}
+	got["problems.txt"] = text.String()
+	r := start(t, s, table)
+	for _, f := range a.Files {
+		if name, ok := strings.CutPrefix(f.Name, "> "); ok {
+			got["< "+name] = r.exchange(t, f.Data)
+		}
+	}
+	return got
+}
+
+// write puts what is got into the file, answers behind their requests.
+func write(t *testing.T, file string, a *txtar.Archive, got map[string]string) {
+	t.Helper()
+	next := &txtar.Archive{Comment: a.Comment}
+	for _, f := range a.Files {
+		switch {
+		case f.Name == "table.txt" || f.Name == "problems.txt" || strings.HasPrefix(f.Name, "< "):
+			continue
+		case strings.HasPrefix(f.Name, "> "):
+			next.Files = append(next.Files, f, txtar.File{Name: "<" + f.Name[1:], Data: []byte(got["<"+f.Name[1:]])})
+			continue
+		}
+		next.Files = append(next.Files, f)
+	}
+	// What Build makes of the objects comes behind them.
+	at := 1 + slices.IndexFunc(next.Files, func(f txtar.File) bool { return f.Name == "in.yaml" })
+	for _, name := range []string{"problems.txt", "table.txt"} {
+		if got[name] != "" {
+			next.Files = slices.Insert(next.Files, at, txtar.File{Name: name, Data: []byte(got[name])})
+		}
+	}
+	if err := os.WriteFile(file, txtar.Format(next), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// exchange sends a request and returns the answer as text.
+func (r *rig) exchange(t *testing.T, request []byte) string {
+	t.Helper()
+	c, err := net.Dial("tcp", r.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	method, wire := onWire(request)
+	if _, err := c.Write(wire); err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: method})
+	if err != nil {
+		return fmt.Sprintf("no answer: %v\n", err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		return fmt.Sprintf("no whole answer: %v\n", err)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d\n", res.StatusCode)
+	for _, key := range slices.Sorted(maps.Keys(res.Header)) {
+		for _, value := range res.Header[key] {
+			if key != "Date" {
+				fmt.Fprintf(&b, "%s: %s\n", key, steady(key, value))
+			}
+		}
+	}
+	if len(body) > 0 {
+		fmt.Fprintf(&b, "\n%s\n", bytes.TrimSuffix(body, []byte("\n")))
+	}
+	return b.String()
+}
+
+// onWire returns a request's method and its bytes: lines end in CRLF up to the empty one, a body has its length, and there is no line with #.
+func onWire(request []byte) (method string, wire []byte) {
+	head, body, _ := strings.Cut(string(request), "\n\n")
+	body = strings.TrimSuffix(body, "\n")
+	var b strings.Builder
+	for line := range strings.Lines(head) {
+		if line = strings.TrimSuffix(line, "\n"); line != "" && line[0] != '#' {
+			b.WriteString(line + "\r\n")
+		}
+	}
+	if body != "" {
+		fmt.Fprintf(&b, "Content-Length: %d\r\n", len(body))
+	}
+	method, _, _ = strings.Cut(b.String(), " ")
+	return method, []byte(b.String() + "\r\n" + body)
+}
