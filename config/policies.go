@@ -8,6 +8,7 @@ import (
 // Policies returns every annotation family in the order in which their filters run. It is the one place that lists them.
 func Policies() []filters.Policy {
 	return []filters.Policy{
+		filters.Rules(),
 		filters.SSLRedirect(),
 		filters.ClientCertificate(),
 		filters.HSTS(),

@@ -1,5 +1,7 @@
 package router
 
+import "fmt"
+
 // RulesFamily is the name of the global policy family whose value is Rules.
 const RulesFamily = "ingress-rules"
 
@@ -11,4 +13,19 @@ type Rules struct {
 	LoosePaths bool
 	// CrossNamespace lets annotations name Secrets and ConfigMaps of other namespaces.
 	CrossNamespace bool
+}
+
+// String returns r for the text of a Table.
+func (r Rules) String() string {
+	text := "strict"
+	if r.LoosePaths {
+		text = "loose paths"
+	}
+	if r.CrossNamespace {
+		text += ", objects of all namespaces"
+	}
+	if len(r.Blocklist) > 0 {
+		text += fmt.Sprintf(", without %q", r.Blocklist)
+	}
+	return text
 }

@@ -10,10 +10,13 @@ import (
 // This file is the canonical text of a Table: one line per route, sorted, without anything that differs between two Tables
 // that route alike. Goldens, /debug/routes and `podlane diff` all print it, so that they can be compared by eye and by diff.
 
-// String returns the canonical text of t: hosts sorted (exact ones, wildcards, the rules without a host), each with its
+// String returns the canonical text of t: what holds for the whole proxy, hosts sorted (exact ones, wildcards, the rules without a host), each with its
 // routes in match order, then the catch-all and the certificates. It never holds key material.
 func (t *Table) String() string {
 	var b strings.Builder
+	for _, v := range t.globals {
+		fmt.Fprintf(&b, "proxy %s\n", v)
+	}
 	for h := range t.Hosts() {
 		b.WriteString(h.String())
 	}

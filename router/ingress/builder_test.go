@@ -29,6 +29,7 @@ type world struct {
 	services  map[types.NamespacedName]*corev1.Service
 	secrets   map[types.NamespacedName]*corev1.Secret
 	classes   map[string]*networkingv1.IngressClass
+	maps      map[types.NamespacedName]*corev1.ConfigMap
 	options   ingress.Options
 }
 
@@ -40,6 +41,7 @@ func newWorld(tb testing.TB) *world {
 		services:  map[types.NamespacedName]*corev1.Service{},
 		secrets:   map[types.NamespacedName]*corev1.Secret{},
 		classes:   map[string]*networkingv1.IngressClass{},
+		maps:      map[types.NamespacedName]*corev1.ConfigMap{},
 		options:   testOptions(),
 	}
 	w.options.EveryClass = false
@@ -52,6 +54,7 @@ func (w *world) snapshot(t dice) ingress.Snapshot {
 	s := ingress.Snapshot{
 		Ingresses: slices.Collect(maps.Values(w.ingresses)), Services: slices.Collect(maps.Values(w.services)),
 		Secrets: slices.Collect(maps.Values(w.secrets)), Classes: slices.Collect(maps.Values(w.classes)), Options: w.options,
+		ConfigMaps: slices.Collect(maps.Values(w.maps)),
 	}
 	shuffle(&s, t.Rand)
 	return s
@@ -69,7 +72,7 @@ func pick[T any](d dice, values ...T) T { return values[d.below(len(values))] }
 // edit changes the world in one random way.
 func (w *world) edit(t dice) {
 	name := types.NamespacedName{Namespace: pick(t, "a", "b"), Name: pick(t, "x", "y", "z")}
-	switch t.below(14) {
+	switch t.below(17) {
 	case 0, 1, 2, 3, 4:
 		w.ingresses[name] = genIngress(t, name)
 	case 5:
@@ -88,6 +91,10 @@ func (w *world) edit(t dice) {
 		delete(w.secrets, name)
 	case 13:
 		w.editEnvironment(t)
+	case 14, 15:
+		w.maps[name] = genConfigMap(t, name)
+	case 16:
+		delete(w.maps, name)
 	}
 }
 
@@ -114,10 +121,10 @@ func touch(t dice, i *networkingv1.Ingress) *networkingv1.Ingress {
 
 // editEnvironment changes a class or an option.
 func (w *world) editEnvironment(t dice) {
-	switch pick(t, "class", "no class", "default", "external", "certificate", "backend", "tickets") {
+	switch pick(t, "class", "no class", "default", "external", "certificate", "backend", "tickets", "settings", "settings", "compat") {
 	case "class":
 		c := &networkingv1.IngressClass{ObjectMeta: metav1.ObjectMeta{Name: pick(t, "ours", "theirs")}}
-		c.Spec.Controller = pick(t, w.options.ControllerClass, "example.com/other")
+		c.Spec.Controller = pick(t, w.options.ControllerClass, "example.com/other", ingress.NginxClass)
 		w.classes[c.Name] = c
 	case "no class":
 		clear(w.classes)
@@ -129,6 +136,10 @@ func (w *world) editEnvironment(t dice) {
 		w.options.DefaultCertificate = pick(t, "", "a/x", "b/z", "bad")
 	case "backend":
 		w.options.DefaultBackend = pick(t, "", "a/x", "b/z", "bad")
+	case "settings":
+		w.options.Settings = pick(t, "", "a/x", "b/y", "bad")
+	case "compat":
+		w.options.ClaimNginx, w.options.Compat = t.below(2) == 0, pick(t, ingress.CompatByClass, ingress.CompatNginx, ingress.CompatOff)
 	case "tickets":
 		w.options.TicketKeys = pick(t, "", "a/x", "a/y", "bad")
 	}
@@ -144,6 +155,12 @@ func genIngress(t dice, name types.NamespacedName) *networkingv1.Ingress {
 	}
 	i.Annotations = pick(t, nil, nil, map[string]string{"podlane.dev/limit-rps": "5"}, map[string]string{"podlane.dev/guard-by": "cat"},
 		map[string]string{"podlane.dev/limit-rps": "x", "podlane.dev/unknown": ""},
+		map[string]string{"podlane.dev/custom-headers": pick(t, "x", "y", "b/x"), "podlane.dev/watched-by": pick(t, "dog", "cat")},
+		map[string]string{"podlane.dev/secret-headers": pick(t, "x", "y", "b/x")},
+		map[string]string{"podlane.dev/use-regex": pick(t, "true", "true", "false", "bad")},
+		map[string]string{"podlane.dev/rewrite-target": pick(t, "/$1", "/a", "/$x")},
+		map[string]string{"podlane.dev/canary": "true", "podlane.dev/canary-weight": pick(t, "1", "2", "x")},
+		map[string]string{"podlane.dev/canary": "true", "podlane.dev/limit-rps": "5"},
 		map[string]string{"podlane.dev/auth-tls-secret": pick(t, "x", "y", "a/x", "b/z"), "podlane.dev/auth-tls-match-cn": pick(t, "", "CN=a")},
 		map[string]string{"podlane.dev/backend-protocol": pick(t, "HTTPS", "GRPC", "HTTP", "bad"), "podlane.dev/proxy-ssl-secret": pick(t, "x", "y", "b/z")},
 		map[string]string{"podlane.dev/proxy-ssl-secret": pick(t, "x", "y", "z"), "podlane.dev/proxy-ssl-verify": pick(t, "on", "off")},
@@ -159,7 +176,7 @@ func genIngress(t dice, name types.NamespacedName) *networkingv1.Ingress {
 				rule.HTTP = &networkingv1.HTTPIngressRuleValue{}
 			}
 			typ := pick(t, networkingv1.PathTypePrefix, networkingv1.PathTypeExact, networkingv1.PathTypeImplementationSpecific)
-			rule.HTTP.Paths = append(rule.HTTP.Paths, networkingv1.HTTPIngressPath{Path: pick(t, "/", "/a", "/a/", "/a/b", "bad"), PathType: &typ, Backend: *genBackend(t)})
+			rule.HTTP.Paths = append(rule.HTTP.Paths, networkingv1.HTTPIngressPath{Path: pick(t, "/", "/a", "/a/", "/a/b", "bad", "/(a|b)?", "/a(?!b)"), PathType: &typ, Backend: *genBackend(t)})
 		}
 		i.Spec.Rules = append(i.Spec.Rules, rule)
 	}
@@ -179,6 +196,15 @@ func genBackend(t dice) *networkingv1.IngressBackend {
 		port = networkingv1.ServiceBackendPort{Name: pick(t, "http", "gone")}
 	}
 	return &networkingv1.IngressBackend{Service: &networkingv1.IngressServiceBackend{Name: pick(t, "x", "y", "z"), Port: port}}
+}
+
+func genConfigMap(t dice, name types.NamespacedName) *corev1.ConfigMap {
+	c := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: name.Namespace, Name: name.Name}}
+	c.Data = pick(t, nil, map[string]string{"X-A": pick(t, "1", "2")}, map[string]string{"limit-rps": pick(t, "1", "2", "x")},
+		map[string]string{"guards": pick(t, "dog", "cat"), "worker-processes": "1"},
+		map[string]string{"add-headers": pick(t, "a/x", "b/y", "a/none")},
+		map[string]string{"allow-cross-namespace-resources": pick(t, "true", "bad"), "word-blocklist": pick(t, "cat", "zzz")})
+	return c
 }
 
 func genService(t dice, name types.NamespacedName) *corev1.Service {
@@ -247,7 +273,8 @@ func TestBuilderEqualsBuild(t *testing.T) {
 		clear(w.services)
 		clear(w.secrets)
 		clear(w.classes)
-		w.options.DefaultBackend, w.options.DefaultCertificate, w.options.TicketKeys = "", "", ""
+		clear(w.maps)
+		w.options.DefaultBackend, w.options.DefaultCertificate, w.options.TicketKeys, w.options.Settings = "", "", "", ""
 		if builder.Build(w.snapshot(d)); builder.Remembers() != 0 {
 			rt.Fatalf("%d things are remembered of objects that are gone", builder.Remembers())
 		}

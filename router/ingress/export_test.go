@@ -3,8 +3,9 @@ package ingress
 // Remembers returns how many things b holds for objects: none after a Snapshot without objects.
 func (b *Builder) Remembers() int {
 	objects := len(b.ingresses.objects) + len(b.services.objects) + len(b.secrets.objects) + len(b.classes.objects)
+	objects += len(b.configMaps.objects) + len(b.configMaps.last)
 	objects += len(b.ingresses.last) + len(b.services.last) + len(b.secrets.last) + len(b.classes.last)
-	readers := len(b.serviceReaders) + len(b.secretReaders)
+	readers := len(b.serviceReaders) + len(b.secretReaders) + len(b.configMapReaders)
 	merged := len(b.compiled) + len(b.hosts) + len(b.names) + len(b.defaults) + len(b.certificates) + len(b.pairs) + len(b.authorities)
 	return objects + readers + merged + len(b.problems.chunks) + len(b.problems.byObject) + len(b.problems.order) + len(b.problems.added) + b.table.Len()
 }

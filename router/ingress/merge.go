@@ -71,6 +71,7 @@ type merger struct {
 	canaries       map[pathKey][]*canaryClaim
 	old            map[router.RouteID]*router.Route
 	taken          map[pathKey]claimedPath
+	order          []pathKey // of taken
 	routes         []*router.Route
 	problems       []Problem
 }
@@ -124,6 +125,7 @@ func (m *merger) path(c *compiled, claim *pathClaim) {
 	winner, taken := m.taken[key]
 	if !taken {
 		m.taken[key] = claimedPath{c, claim}
+		m.order = append(m.order, key)
 		state := m.state(c, id, claim.path.rank())
 		state.pattern = pattern
 		state.canary, state.canaryBackend = m.canaryOf(claim)

@@ -117,12 +117,15 @@ func (m *merger) slashes() {
 	if !m.paths.compat || m.paths.by != nil {
 		return
 	}
-	for _, taken := range m.taken {
+	sent := make(set[string])
+	for _, key := range m.order {
+		taken := m.taken[key]
 		path := taken.claim.path
 		bare, found := strings.CutSuffix(path.canonical, "/")
-		if !found || bare == "" || m.has(bare) {
+		if !found || bare == "" || sent.has(bare) || m.has(bare) {
 			continue
 		}
+		sent.add(bare)
 		id := router.RouteID{Namespace: taken.by.object.Namespace, Ingress: taken.by.object.Name, Host: m.name, Path: strings.TrimSuffix(path.written, "/"), Type: router.Exact}
 		state := m.state(taken.by, id, noRoot)
 		state.appendSlash = true
