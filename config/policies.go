@@ -12,6 +12,7 @@ func Policies() []filters.Policy {
 		filters.SSLRedirect(),
 		filters.ClientCertificate(),
 		filters.HSTS(),
+		filters.ServerNames(),
 		filters.Rewrite(),
 		filters.Canary(),
 		filters.Refused(),

@@ -2,6 +2,7 @@ package router
 
 import (
 	"cmp"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -13,6 +14,7 @@ import (
 // Host is the routes of one host, as a Table holds them. It is immutable and may be shared by any number of Tables.
 type Host struct {
 	name        string
+	namePattern *regexp.Regexp // where the name is a regular expression
 	exact       map[string]*Route
 	root        node
 	patterns    []*Route // in match order
@@ -39,7 +41,7 @@ type edge struct {
 const maxFew = 8
 
 // NewHost returns the index of routes, all of which belong to the host name as rules write it: lower-case, "*.suffix" for
-// one label and suffix, "" for requests whose host no rule names. There may be no routes: the host is then known, and
+// one label and suffix, "~" and a regular expression, which must compile, for host names that match it, "" for requests whose host no rule names. There may be no routes: the host is then known, and
 // requests to it get the Table's catch-all.
 //
 // A Route is matched by its ID.Path in canonical form and its ID.Type, or by its Pattern; one with IsDefault matches what no other does. Of
@@ -47,6 +49,9 @@ const maxFew = 8
 // form, because no request's path equals it.
 func NewHost(name string, routes []*Route) *Host {
 	h := &Host{name: name}
+	if isHostPattern(name) {
+		h.namePattern = regexp.MustCompile(name[1:])
+	}
 	keyed := make([]keyedRoute, 0, len(routes))
 	for _, r := range routes {
 		if h.tls == nil {

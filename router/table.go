@@ -12,14 +12,15 @@ import (
 // number of readers. The zero Table has no routes.
 //
 // Which host's rules a request meets is decided first, and by the host alone: the exact host, else the wildcard that
-// stands for exactly its first label, else the rules without a host. The most specific host owns the request: what
+// stands for exactly its first label, else the first of the names that are regular expressions, else the rules without a host. The most specific host owns the request: what
 // matches no path of it never falls through to the *rules* of a wildcard or of no host, because those may belong to
 // somebody else. It goes to the host's default (the defaultBackend of an Ingress that names the host), else to the
 // catch-all, else nowhere.
 type Table struct {
 	// exact holds hosts by name, wildcard by the name without "*.".
 	exact, wildcard hostIndex
-	hostless        *Host // the rules without a host
+	patterns        []*Host // those whose names are regular expressions, in the order of their names
+	hostless        *Host   // the rules without a host
 	catchAll        *Route
 	certificates    []*Certificate
 	defaultCert     *Certificate
@@ -70,7 +71,7 @@ func NewTable(routes []*Route, certificates []*Certificate) *Table {
 // With returns a Table that differs from t as c says. It costs what changed: all else is shared with t.
 func (t *Table) With(c Change) *Table {
 	next := &Table{
-		hostless: t.hostless, routes: t.routes,
+		hostless: t.hostless, routes: t.routes, patterns: t.patterns,
 		catchAll: c.CatchAll, certificates: slices.Clip(c.Certificates), defaultCert: c.DefaultCertificate,
 		ticketKeys: c.TicketKeys, globals: c.Globals,
 	}
@@ -79,6 +80,8 @@ func (t *Table) With(c Change) *Table {
 		switch suffix, ok := strings.CutPrefix(name, "*."); {
 		case ok:
 			wildcard = append(wildcard, hostChange{suffix, h})
+		case isHostPattern(name):
+			next.setPattern(name, h)
 		case name == "":
 			next.routes += h.len() - next.hostless.len()
 			next.hostless = h
@@ -98,6 +101,21 @@ func (t *Table) With(c Change) *Table {
 	next.wildcard, grown = t.wildcard.with(wildcard)
 	next.routes += grown
 	return next
+}
+
+// setPattern sets or, with nil, removes a host whose name is a regular expression. The slice may be another Table's.
+func (t *Table) setPattern(name string, h *Host) {
+	i, found := slices.BinarySearchFunc(t.patterns, name, func(h *Host, name string) int { return strings.Compare(h.name, name) })
+	next := slices.Clone(t.patterns)
+	if found {
+		t.routes -= next[i].len()
+		next = slices.Delete(next, i, i+1)
+	}
+	if h != nil {
+		t.routes += h.len()
+		next = slices.Insert(next, i, h)
+	}
+	t.patterns = next
 }
 
 // Lookup returns the Route of a request. host is lower-case, without a port or a trailing dot; path is canonical. It
@@ -130,6 +148,12 @@ func (t *Table) host(name string, trace *Trace) *Host {
 			trace.visitHost(WildcardHost, "*"+name[dot:], h)
 		}
 		if h != nil {
+			return h
+		}
+	}
+	for _, h := range t.patterns {
+		if h.namePattern.MatchString(name) {
+			trace.visitHost(PatternHost, h.name, h)
 			return h
 		}
 	}
@@ -167,7 +191,12 @@ func (t *Table) Globals() []policy.Value { return t.globals }
 // Host returns the routes of a host by its name in the rules ("*.suffix" for a wildcard, "" for rules without a host).
 func (t *Table) Host(name string) (*Host, bool) {
 	h := t.hostless
-	if suffix, ok := strings.CutPrefix(name, "*."); ok {
+	if isHostPattern(name) {
+		i, found := slices.BinarySearchFunc(t.patterns, name, func(h *Host, name string) int { return strings.Compare(h.name, name) })
+		if h = nil; found {
+			h = t.patterns[i]
+		}
+	} else if suffix, ok := strings.CutPrefix(name, "*."); ok {
 		h = t.wildcard.lookup(suffix)
 	} else if name != "" {
 		h = t.exact.lookup(name)
@@ -175,7 +204,7 @@ func (t *Table) Host(name string) (*Host, bool) {
 	return h, h != nil
 }
 
-// Hosts yields every host, sorted: exact ones, then wildcards, then the rules without a host.
+// Hosts yields every host, sorted: exact ones, then wildcards, then regular expressions, then the rules without a host.
 func (t *Table) Hosts() iter.Seq[*Host] {
 	return func(yield func(*Host) bool) {
 		for _, index := range []hostIndex{t.exact, t.wildcard} {
@@ -184,6 +213,11 @@ func (t *Table) Hosts() iter.Seq[*Host] {
 				if !yield(h) {
 					return
 				}
+			}
+		}
+		for _, h := range t.patterns {
+			if !yield(h) {
+				return
 			}
 		}
 		if t.hostless != nil {
@@ -202,6 +236,12 @@ func (t *Table) RoutesNotIn(other *Table) iter.Seq[*Route] {
 	return func(yield func(*Route) bool) {
 		if !t.exact.routesNotIn(other.exact, yield) || !t.wildcard.routesNotIn(other.wildcard, yield) {
 			return
+		}
+		for _, h := range t.patterns {
+			old, _ := other.Host(h.name)
+			if !hostRoutesNotIn(h, old, yield) {
+				return
+			}
 		}
 		// The catch-all may also be the default of the rules without a host, in one Table or in both.
 		unlessCatchAll := func(r *Route) bool { return r == other.catchAll || yield(r) }

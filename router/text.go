@@ -76,18 +76,7 @@ func (r *Route) String() string {
 	if r.ID.Ingress != "" {
 		fmt.Fprintf(&b, "; ingress %s/%s", r.ID.Namespace, r.ID.Ingress)
 	}
-	if a := r.Alternative; a != nil {
-		fmt.Fprintf(&b, "; canary %s/%s: %s", a.Namespace, a.Ingress, a.Canary)
-	}
-	if r.Compat {
-		b.WriteString("; as ingress-nginx")
-	}
-	if r.AppendSlash {
-		b.WriteString("; 301 to the path with a slash")
-	}
-	if r.HasCertificate {
-		b.WriteString("; certificate")
-	}
+	r.writeManner(&b)
 	if r.TLS != nil {
 		fmt.Fprintf(&b, "; client certificate %s, Secret %s/%s of %s", r.TLS.Verify, r.TLS.Authority.Namespace, r.TLS.Authority.Secret, r.TLS.Owner)
 	}
@@ -102,6 +91,25 @@ func (r *Route) String() string {
 		b.WriteString(v.String())
 	}
 	return b.String()
+}
+
+// writeManner writes how requests are taken and where else they may go.
+func (r *Route) writeManner(b *strings.Builder) {
+	if a := r.Alternative; a != nil {
+		fmt.Fprintf(b, "; canary %s/%s: %s", a.Namespace, a.Ingress, a.Canary)
+	}
+	if r.Compat {
+		b.WriteString("; as ingress-nginx")
+	}
+	if r.AppendSlash {
+		b.WriteString("; 301 to the path with a slash")
+	}
+	if r.SendTo != "" {
+		b.WriteString("; 308 to host " + r.SendTo)
+	}
+	if r.HasCertificate {
+		b.WriteString("; certificate")
+	}
 }
 
 // String returns namespace/name:port, without the colon where the port has no name, and what is unusual about the backend.

@@ -7,6 +7,7 @@ type Place uint8
 const (
 	ExactHost    Place = iota // the host itself
 	WildcardHost              // the wildcard that stands for the host's first label
+	PatternHost               // the first alias that is a regular expression and matches the host
 	AnyHost                   // the rules without a host
 	ExactPath                 // the Exact paths of the host that was found
 	RegexPath                 // the regular expressions of the host; only the one that matched is visited
@@ -22,6 +23,8 @@ func (p Place) String() string {
 		return "exact host"
 	case WildcardHost:
 		return "wildcard host"
+	case PatternHost:
+		return "host pattern"
 	case AnyHost:
 		return "rules without host"
 	case ExactPath:

@@ -121,8 +121,12 @@ func (c *Chain) Release() {
 // policy's default. Publish calls it once for each new Route.
 func Compile(policies []Policy, r *router.Route, rt *Runtime) *Chain {
 	c := &Chain{Route: r, Runtime: rt}
-	if r.AppendSlash {
+	switch {
+	case r.AppendSlash:
 		c.OnRequest(AppendSlash{})
+		return c
+	case r.SendTo != "":
+		c.OnRequest(SendToHost(r.SendTo))
 		return c
 	}
 	for _, p := range policies {

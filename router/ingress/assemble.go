@@ -28,13 +28,7 @@ func (b *Builder) decideNames(d *delta) {
 			}
 		}
 	}
-	if len(wildcards) > 0 {
-		for name := range b.names {
-			if wildcards.has(parentWildcard(name)) {
-				d.names.add(name)
-			}
-		}
-	}
+	addUnder(d.names, b.names, wildcards)
 	clear(wildcards)
 	for name := range d.names {
 		if !b.decideName(name, d) {
@@ -43,15 +37,25 @@ func (b *Builder) decideNames(d *delta) {
 		if b.hosts[name] != nil {
 			d.hosts.add(name)
 		}
+		if b.aliases[name] != nil {
+			d.aliases.add(name)
+		}
 		if strings.HasPrefix(name, "*") {
 			wildcards.add(name)
 		}
 	}
-	if len(wildcards) > 0 {
-		for host := range b.hosts {
-			if wildcards.has(parentWildcard(host)) {
-				d.hosts.add(host)
-			}
+	addUnder(d.hosts, b.hosts, wildcards)
+	addUnder(d.aliases, b.aliases, wildcards)
+}
+
+// addUnder adds those of hosts to s that are under one of wildcards.
+func addUnder[T any](s set[string], hosts map[string]T, wildcards set[string]) {
+	if len(wildcards) == 0 {
+		return
+	}
+	for host := range hosts {
+		if wildcards.has(parentWildcard(host)) {
+			s.add(host)
 		}
 	}
 }
@@ -145,7 +149,7 @@ func (b *Builder) mergeHosts(d *delta, change *router.Change) {
 		if len(state.claimants)+len(state.canaries) == 0 {
 			delete(b.hosts, name)
 		}
-		host, problems := state.merge(name, b.hasCertificate(name))
+		host, problems := state.merge(name, b.hasCertificate(name), state.host)
 		b.problems.set(where, problems)
 		if len(state.claimants) == 0 {
 			if state.host != nil {

@@ -46,6 +46,7 @@ type Builder struct {
 	serviceReaders, secretReaders, configMapReaders map[types.NamespacedName][]types.NamespacedName
 	hosts                                           map[string]*hostState
 	names                                           map[string]*nameState
+	aliases                                         map[string]*aliasState
 	defaults                                        []*compiled // those with a default backend, sorted
 	certificates                                    map[types.NamespacedName][]*router.Certificate
 	problems                                        *ledger
@@ -91,6 +92,7 @@ func NewBuilder(families []policy.Family) *Builder {
 		configMapReaders: make(map[types.NamespacedName][]types.NamespacedName),
 		hosts:            make(map[string]*hostState),
 		names:            make(map[string]*nameState),
+		aliases:          make(map[string]*aliasState),
 		certificates:     make(map[types.NamespacedName][]*router.Certificate),
 		problems:         newLedger(),
 		table:            new(router.Table),
@@ -103,7 +105,7 @@ func (b *Builder) Build(s Snapshot) (*router.Table, []Problem) {
 		*b = *NewBuilder(b.families)
 	}
 	b.building = true
-	d := &delta{hosts: make(set[string]), names: make(set[string]), certificates: make(set[types.NamespacedName])}
+	d := &delta{hosts: make(set[string]), names: make(set[string]), aliases: make(set[string]), certificates: make(set[types.NamespacedName])}
 	for _, i := range b.stale(s) {
 		b.replace(i, d)
 	}
@@ -111,6 +113,7 @@ func (b *Builder) Build(s Snapshot) (*router.Table, []Problem) {
 	change := router.Change{DefaultCertificate: b.defaultCertificate(), TicketKeys: b.ticketKeys(), Globals: b.environment.policies.settings.globals}
 	change.Certificates = b.mergeCertificates(d)
 	b.mergeHosts(d, &change)
+	b.mergeAliases(d, &change)
 	change.CatchAll = b.catchAll()
 	if len(change.Hosts)+len(change.Remove) > 0 || d.certificatesChanged ||
 		change.CatchAll != b.table.CatchAll() || change.DefaultCertificate != b.table.DefaultCertificate() || change.TicketKeys != b.table.TicketKeys() ||
@@ -124,6 +127,7 @@ func (b *Builder) Build(s Snapshot) (*router.Table, []Problem) {
 // delta is what one Build has to look at again.
 type delta struct {
 	hosts, names        set[string]
+	aliases             set[string]
 	certificates        set[types.NamespacedName] // the Ingresses whose certificates to merge
 	certificatesChanged bool
 }
@@ -217,39 +221,6 @@ func (b *Builder) updateEnvironment(s Snapshot) bool {
 	return true
 }
 
-// sameSettings says whether the settings that policies are read with are those of c, and what they name is what it was.
-func (b *Builder) sameSettings(c *corev1.ConfigMap) bool {
-	return sameConfigMap(b.settingsObject, c) && b.environment.policies.settings.looked.current(b.environment.policies.objects)
-}
-
-// readSettings reads the operator's ConfigMap, which may be nil, and returns what reads policies by it.
-func (b *Builder) readSettings(o Options, c *corev1.ConfigMap) *policyReader {
-	const flag = "--configmap"
-	if e := b.environment; e != nil && slices.Equal(e.options.AnnotationPrefixes, o.AnnotationPrefixes) && e.options.Settings == o.Settings && b.sameSettings(c) {
-		return e.policies // what was read by it stays what it is
-	}
-	reader := newPolicyReader(b.families, o.AnnotationPrefixes, objects{b.secrets.find, b.configMaps.find})
-	reader.settings = reader.newSettings(c, reader.objects)
-	b.settingsObject = c
-	problems := slices.Concat(badName(flag, o.Settings), reader.settings.problems)
-	if name, ok := splitName(o.Settings); ok && c == nil {
-		problems = append(problems, Problem{
-			Object: Object{Kind: "ConfigMap", Namespace: name.Namespace, Name: name.Name}, Field: flag, Reason: ConfigMapMissing, Effect: Notice,
-			Message: "there is no such ConfigMap; until then the defaults hold",
-		})
-	}
-	b.problems.set(chunk{kind: optionChunk, name: flag}, problems)
-	return reader
-}
-
-// badName is badOption unless value is namespace/name.
-func badName(flag, value string) []Problem {
-	if _, ok := splitName(value); ok {
-		return nil
-	}
-	return badOption(flag, value)
-}
-
 // keyPair returns what a Secret parsed to, once for each content; ok is false if there is no such Secret.
 func (b *Builder) keyPair(name types.NamespacedName) (pair keyPair, ok bool) {
 	s := b.secrets.find(name)
@@ -337,6 +308,7 @@ func (b *Builder) remove(c *compiled, d *delta) {
 			d.names.add(host)
 		}
 	}
+	b.removeAliases(c, d)
 	if i, found := b.defaultIndex(c); found {
 		b.defaults = slices.Delete(b.defaults, i, i+1)
 	}
@@ -362,6 +334,7 @@ func (b *Builder) add(c *compiled, d *delta) {
 			d.names.add(host)
 		}
 	}
+	b.addAliases(c, d)
 	if c.defaultBackend != nil && !c.canary.On {
 		i, _ := b.defaultIndex(c)
 		b.defaults = slices.Insert(b.defaults, i, c)

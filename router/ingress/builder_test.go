@@ -149,7 +149,7 @@ func genIngress(t dice, name types.NamespacedName) *networkingv1.Ingress {
 	i := &networkingv1.Ingress{ObjectMeta: metav1.ObjectMeta{Namespace: name.Namespace, Name: name.Name}}
 	i.UID = types.UID(pick(t, "1", "2"))
 	i.CreationTimestamp = metav1.NewTime(time.Unix(int64(1+t.below(3)), 0))
-	hosts := []string{"", "www.example", "www.example", "api.example", "*.example", "*.example", "x.a.example", "BAD", "localhost"}
+	hosts := []string{"", "www.api.example", "www.example", "www.example", "api.example", "*.example", "*.example", "x.a.example", "BAD", "localhost"}
 	if class := pick(t, "", "", "ours", "theirs", "unknown"); class != "" {
 		i.Spec.IngressClassName = &class
 	}
@@ -161,6 +161,8 @@ func genIngress(t dice, name types.NamespacedName) *networkingv1.Ingress {
 		map[string]string{"podlane.dev/rewrite-target": pick(t, "/$1", "/a", "/$x")},
 		map[string]string{"podlane.dev/canary": "true", "podlane.dev/canary-weight": pick(t, "1", "2", "x")},
 		map[string]string{"podlane.dev/canary": "true", "podlane.dev/limit-rps": "5"},
+		map[string]string{"podlane.dev/server-alias": pick(t, "alias.example", "api.example,*.alias.example", "~^a", "x.a.example,BAD!")},
+		map[string]string{"podlane.dev/from-to-www-redirect": "true", "podlane.dev/server-alias": "alias.example"},
 		map[string]string{"podlane.dev/auth-tls-secret": pick(t, "x", "y", "a/x", "b/z"), "podlane.dev/auth-tls-match-cn": pick(t, "", "CN=a")},
 		map[string]string{"podlane.dev/backend-protocol": pick(t, "HTTPS", "GRPC", "HTTP", "bad"), "podlane.dev/proxy-ssl-secret": pick(t, "x", "y", "b/z")},
 		map[string]string{"podlane.dev/proxy-ssl-secret": pick(t, "x", "y", "z"), "podlane.dev/proxy-ssl-verify": pick(t, "on", "off")},

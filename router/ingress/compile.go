@@ -46,6 +46,8 @@ type compiled struct {
 	// rewrite is what it says about its paths, canary which requests it takes from others.
 	rewrite router.Rewrite
 	canary  router.Canary
+	// names are further names of its hosts.
+	names router.ServerNames
 	// passthrough is the annotation by which it asks for TLS to pass through, "" where it does not.
 	passthrough string
 	hosts       []*hostClaims
@@ -131,6 +133,7 @@ func (s *sources) compile(i *networkingv1.Ingress, old *compiled) *compiled {
 	}
 	c.out.rewrite, _ = c.out.policies.value(router.RewriteFamily).(router.Rewrite)
 	c.out.canary, _ = c.out.policies.value(router.CanaryFamily).(router.Canary)
+	c.out.names, _ = c.out.policies.value(router.ServerNamesFamily).(router.ServerNames)
 	c.clientAuth(old.auth)
 	c.passthrough()
 	c.pods()

@@ -6,7 +6,7 @@ func (b *Builder) Remembers() int {
 	objects += len(b.configMaps.objects) + len(b.configMaps.last)
 	objects += len(b.ingresses.last) + len(b.services.last) + len(b.secrets.last) + len(b.classes.last)
 	readers := len(b.serviceReaders) + len(b.secretReaders) + len(b.configMapReaders)
-	merged := len(b.compiled) + len(b.hosts) + len(b.names) + len(b.defaults) + len(b.certificates) + len(b.pairs) + len(b.authorities)
+	merged := len(b.compiled) + len(b.hosts) + len(b.names) + len(b.aliases) + len(b.defaults) + len(b.certificates) + len(b.pairs) + len(b.authorities)
 	return objects + readers + merged + len(b.problems.chunks) + len(b.problems.byObject) + len(b.problems.order) + len(b.problems.added) + b.table.Len()
 }
 

@@ -75,6 +75,15 @@ func testFamilies() []policy.Family {
 			{Name: "http-snippet", Where: policy.ConfigMap, Why: "there is no nginx that could run it"},
 		}},
 		headersFamily(), rewriteFamily(), canaryFamily(),
+		&policy.Of[router.ServerNames]{
+			Name: router.ServerNamesFamily, Doc: "Names.", IfInvalid: policy.Ignore,
+			Keys: []policy.Key{{Name: "server-alias", Kind: policy.List, Doc: "Names.", Example: "a.example"}, {Name: "from-to-www-redirect", Kind: policy.Bool, Doc: "WWW.", Example: "true"}},
+			Parse: func(v policy.Values) (n router.ServerNames, err error) {
+				n.Aliases = v.List("server-alias")
+				n.WWW, err = v.Bool("from-to-www-redirect", false)
+				return n, err
+			},
+		},
 		&policy.Of[router.Rules]{
 			Name: router.RulesFamily, Doc: "Rules.", IfInvalid: policy.Ignore, Global: true,
 			Keys: []policy.Key{{Name: "allow-cross-namespace-resources", Kind: policy.Bool, Where: policy.ConfigMap, Doc: "Secrets of others.", Example: "true"}, {Name: "word-blocklist", Kind: policy.List, Where: policy.ConfigMap, Doc: "Words.", Example: "a"}},

@@ -30,6 +30,7 @@ type chunkKind uint8
 const (
 	ingressChunk chunkKind = iota
 	hostChunk
+	aliasChunk
 	certificateChunk
 	defaultChunk
 	optionChunk

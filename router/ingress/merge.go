@@ -82,15 +82,15 @@ type claimedPath struct {
 	claim *pathClaim
 }
 
-// merge returns the host's routes and the Problems of those who lost. Routes that are equal to one of s.host are that
-// one, and if all are, the result is s.host.
-func (s *hostState) merge(name string, hasCertificate bool) (*router.Host, []Problem) {
+// merge returns the host's routes under a name and the Problems of those who lost. Routes that are equal to one of old, which may be nil, are that
+// one, and if all are, the result is old.
+func (s *hostState) merge(name string, hasCertificate bool, old *router.Host) (*router.Host, []Problem) {
 	m := &merger{name: name, hasCertificate: hasCertificate, taken: make(map[pathKey]claimedPath), canaries: make(map[pathKey][]*canaryClaim), paths: s.readsPaths()}
 	m.auth, m.problems = s.decideAuth(name)
 	m.decidePassthrough(s)
-	if s.host != nil {
-		m.old = make(map[router.RouteID]*router.Route, len(s.host.Routes()))
-		for _, r := range s.host.Routes() {
+	if old != nil {
+		m.old = make(map[router.RouteID]*router.Route, len(old.Routes()))
+		for _, r := range old.Routes() {
 			m.old[r.ID] = r
 		}
 	}
@@ -106,8 +106,8 @@ func (s *hostState) merge(name string, hasCertificate bool) (*router.Host, []Pro
 	if name != "" {
 		m.defaults(s.claimants)
 	}
-	if s.host != nil && len(m.routes) == len(m.old) && !slices.ContainsFunc(m.routes, func(r *router.Route) bool { return m.old[r.ID] != r }) {
-		return s.host, m.problems
+	if old != nil && len(m.routes) == len(m.old) && !slices.ContainsFunc(m.routes, func(r *router.Route) bool { return m.old[r.ID] != r }) {
+		return old, m.problems
 	}
 	return router.NewHost(name, m.routes), m.problems
 }
@@ -201,6 +201,7 @@ type routeState struct {
 	hasCertificate bool
 	compat         bool
 	appendSlash    bool
+	sendTo         string
 	pattern        *router.Pattern
 	tls            *router.TLSPolicy
 	through        router.Passthrough
@@ -216,7 +217,7 @@ func newRoute(c *compiled, backend router.Backend, state routeState) *router.Rou
 	old := state.old
 	next := &router.Route{
 		ID: state.id, UID: c.object.UID, Backends: []router.Backend{backend},
-		Policies: c.policies.values, Denied: state.denied, Pattern: state.pattern, Compat: state.compat, AppendSlash: state.appendSlash,
+		Policies: c.policies.values, Denied: state.denied, Pattern: state.pattern, Compat: state.compat, AppendSlash: state.appendSlash, SendTo: state.sendTo,
 		HasCertificate: state.hasCertificate, IsDefault: state.isDefault, TLS: state.tls, Passthrough: state.through,
 	}
 	if state.canary != nil {
@@ -244,7 +245,7 @@ func newRoute(c *compiled, backend router.Backend, state routeState) *router.Rou
 // sameRoute says whether two Routes of one ID are equal, but for what hangs from them.
 func sameRoute(a, b *router.Route) bool {
 	return a.ID == b.ID && a.UID == b.UID && a.HasCertificate == b.HasCertificate && a.IsDefault == b.IsDefault && a.Denied == b.Denied &&
-		a.TLS == b.TLS && a.Passthrough == b.Passthrough && a.Pattern == b.Pattern && a.Compat == b.Compat && a.AppendSlash == b.AppendSlash &&
+		a.TLS == b.TLS && a.Passthrough == b.Passthrough && a.Pattern == b.Pattern && a.Compat == b.Compat && a.AppendSlash == b.AppendSlash && a.SendTo == b.SendTo &&
 		a.Alternative == b.Alternative && slices.Equal(a.Backends, b.Backends) && sameValues(a.Policies, b.Policies)
 }
 

@@ -33,6 +33,9 @@ const (
 	// CanaryUnused: a canary shares no requests.
 	CanaryUnused Reason = "CanaryUnused"
 
+	// AliasConflict: a further name of a host is somebody else's, or none.
+	AliasConflict Reason = "AliasConflict"
+
 	// NoBackend: a rule without paths, in an Ingress without a default backend.
 	NoBackend Reason = "NoBackend"
 	// BackendInvalid: a backend has no Service, or not exactly one of port name and number.
@@ -110,7 +113,7 @@ func Reasons() []Reason {
 	return []Reason{
 		ClassNotFound, ClassConflict, TooLarge,
 		InvalidHost, InvalidPath, InvalidPathType, PathNormalized, PathNotPattern, PathConflict, DefaultBackendConflict,
-		InvalidPattern, CompatPattern, CompatSlash, CanaryUnused,
+		InvalidPattern, CompatPattern, CompatSlash, CanaryUnused, AliasConflict,
 		NoBackend, BackendInvalid, BackendResource, ServiceMissing, PortMissing, ExternalNameRefused, UnknownAppProtocol,
 		SecretMissing, SecretInvalid, SecretForbidden, CertificateConflict, CertificateMismatch, ClientAuthConflict, PassthroughRefused, NoCertificate,
 		UnsupportedAnnotation, InvalidAnnotation, OverriddenAnnotation, PolicyFailed, RefusedAnnotation, ConfigMapMissing, ConfigMapForbidden,

@@ -214,3 +214,36 @@ func allOf(values policy.Values) map[string]bool {
 	}
 	return all
 }
+
+// sameSettings says whether the settings that policies are read with are those of c, and what they name is what it was.
+func (b *Builder) sameSettings(c *corev1.ConfigMap) bool {
+	return sameConfigMap(b.settingsObject, c) && b.environment.policies.settings.looked.current(b.environment.policies.objects)
+}
+
+// readSettings reads the operator's ConfigMap, which may be nil, and returns what reads policies by it.
+func (b *Builder) readSettings(o Options, c *corev1.ConfigMap) *policyReader {
+	const flag = "--configmap"
+	if e := b.environment; e != nil && slices.Equal(e.options.AnnotationPrefixes, o.AnnotationPrefixes) && e.options.Settings == o.Settings && b.sameSettings(c) {
+		return e.policies // what was read by it stays what it is
+	}
+	reader := newPolicyReader(b.families, o.AnnotationPrefixes, objects{b.secrets.find, b.configMaps.find})
+	reader.settings = reader.newSettings(c, reader.objects)
+	b.settingsObject = c
+	problems := slices.Concat(badName(flag, o.Settings), reader.settings.problems)
+	if name, ok := splitName(o.Settings); ok && c == nil {
+		problems = append(problems, Problem{
+			Object: Object{Kind: "ConfigMap", Namespace: name.Namespace, Name: name.Name}, Field: flag, Reason: ConfigMapMissing, Effect: Notice,
+			Message: "there is no such ConfigMap; until then the defaults hold",
+		})
+	}
+	b.problems.set(chunk{kind: optionChunk, name: flag}, problems)
+	return reader
+}
+
+// badName is badOption unless value is namespace/name.
+func badName(flag, value string) []Problem {
+	if _, ok := splitName(value); ok {
+		return nil
+	}
+	return badOption(flag, value)
+}
