@@ -164,6 +164,7 @@ func (s *session) finish() bool {
 	if s.c.uploading {
 		s.stopUpload()
 	}
+	s.x.End()
 	s.record()
 	switch {
 	case s.broken:
@@ -185,6 +186,7 @@ func (s *session) wreck() {
 		// What is broken may break again here. The connection ends anyway.
 		_ = recover()
 	}()
+	defer s.x.End()
 	if pod := s.c.pod.Load(); pod != nil {
 		s.lose(pod, failInternal)
 	}

@@ -7,6 +7,7 @@
 package exchange
 
 import (
+	"io"
 	"net/netip"
 	"sync"
 	"time"
@@ -36,16 +37,6 @@ func (v Version) String() string {
 		return "TLS"
 	}
 	return "HTTP/1.1"
-}
-
-// Body is a message body that is pulled: the reader asks for the next bytes when it has room for them, which is all the
-// backpressure there is. A filter wraps a Body to change, count, limit or copy it. A Body is used by one goroutine at a time.
-type Body interface {
-	// Next returns the next bytes, at least one, valid until the next call. It returns io.EOF when the body is complete (any
-	// trailers are then in the message's Trailers), and another error when it is broken: the message must then be aborted.
-	Next() ([]byte, error)
-	// Length is the number of bytes in all if it is known before the first Next, else -1.
-	Length() int64
 }
 
 // Request is what the client asked. The byte slices lie in the codec's buffer.
@@ -200,6 +191,7 @@ type Exchange struct {
 	// Scratch is memory that a codec or filter may use while the Exchange lasts, by appending to it.
 	Scratch []byte
 
+	owned   []io.Closer
 	pathBuf []byte
 }
 
@@ -208,8 +200,9 @@ var pool = sync.Pool{New: func() any { return new(Exchange) }}
 // New returns an empty Exchange from the pool.
 func New() *Exchange { return pool.Get().(*Exchange) }
 
-// Release empties x and returns it to the pool. The caller must not use x any more.
+// Release ends and empties x and returns it to the pool. The caller must not use x any more.
 func (x *Exchange) Release() {
+	x.End()
 	x.clear()
 	pool.Put(x)
 }

@@ -1,7 +1,5 @@
 package exchange
 
-import "io"
-
 // Verdict is what a RequestFilter decided.
 type Verdict uint8
 
@@ -15,7 +13,7 @@ const (
 
 // RequestFilter sees the request after it was validated and routed and before an endpoint is chosen. It may change the
 // Exchange, wrap Request.Body, or answer. A filter is made once per route at Publish and is used concurrently; it must not
-// keep x or anything that x handed out.
+// keep x or anything that x handed out. What it takes for one exchange it gives to x to own.
 type RequestFilter interface {
 	FilterRequest(x *Exchange) Verdict
 }
@@ -38,21 +36,3 @@ func (x *Exchange) Answer(status int, why Why, body string) {
 		r.Body = &Text{S: body}
 	}
 }
-
-// Text is a Body made of one string.
-type Text struct {
-	S    string
-	done bool
-}
-
-// Next returns the whole text once.
-func (t *Text) Next() ([]byte, error) {
-	if t.done || t.S == "" {
-		return nil, io.EOF
-	}
-	t.done = true
-	return []byte(t.S), nil
-}
-
-// Length returns the length of the text in bytes.
-func (t *Text) Length() int64 { return int64(len(t.S)) }

@@ -104,6 +104,14 @@ func (b *body) Next() ([]byte, error) {
 	}
 }
 
+// Ready reports whether the next call of Next will not wait for the peer.
+func (b *body) Ready() bool {
+	l := b.s.l
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return b.done || b.err != nil || b.cur != nil && (b.at < b.cur.w || b.cur.next != nil)
+}
+
 // release takes back what the last Next has given out.
 func (b *body) release() {
 	if b.handed > 0 {

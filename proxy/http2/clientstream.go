@@ -236,12 +236,7 @@ func (s *ClientStream) nextHead() (*responseHead, error) {
 }
 
 // Ready reports whether reading on will not wait for the Pod.
-func (s *ClientStream) Ready() bool {
-	l, b := s.l, &s.body
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return b.done || b.err != nil || b.cur != nil && (b.at < b.cur.w || b.cur.next != nil)
-}
+func (s *ClientStream) Ready() bool { return s.body.Ready() }
 
 // InterruptRead makes waiting and later reads fail with os.ErrDeadlineExceeded. Any goroutine may call it.
 func (s *ClientStream) InterruptRead() { s.interruptRead() }
