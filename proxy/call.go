@@ -60,8 +60,9 @@ type call struct {
 	main, upload watch
 	since        atomic.Int64 // when the exchange began, in ms of the sweeper's clock
 	pod          atomic.Pointer[pod]
-	aborted      atomic.Bool // set before pod is closed: no other attempt may follow
-	uploaded     chan error  // result of the upload goroutine
+	aborted      atomic.Bool                   // set before pod is closed: no other attempt may follow
+	wake         atomic.Pointer[chan struct{}] // ends a pause; see waker
+	uploaded     chan error                    // result of the upload goroutine
 	uploading    bool
 	pulled       atomic.Bool   // the upload has pulled a part of the request body
 	bodyRead     atomic.Bool   // the upload has pulled the whole request body
@@ -101,6 +102,7 @@ func (c *call) start(client *exchange.Client) *session {
 // abort ends whatever the call does. Any goroutine may call it.
 func (c *call) abort() {
 	c.aborted.Store(true)
+	c.rouse()
 	c.wire.cut()
 	if p := c.pod.Load(); p != nil {
 		p.abort()

@@ -84,14 +84,21 @@ func (s *session) relay(pod *pod) bool {
 	return false
 }
 
-// relayBody pulls the body and writes it. What has arrived is written at once; while nothing has, what is buffered is flushed.
+// relayBody pulls the body and writes it. What has arrived is written at once; while nothing has, what is buffered is flushed. A body that is
+// paced is pulled when its time has come.
 func (s *session) relayBody(pod *pod) error {
 	x, c, srv := s.x, s.c, s.c.srv
 	if srv.Bodyless() || x.Response.Body == nil {
 		return nil
 	}
 	limit := s.pauseLimit()
+	paced, _ := x.Response.Body.(exchange.Paced)
 	for {
+		if paced != nil {
+			if err := s.pace(paced); err != nil {
+				return err
+			}
+		}
 		if pod != nil && !pod.Ready() {
 			if err := srv.Flush(); err != nil {
 				return err

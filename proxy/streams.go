@@ -144,6 +144,7 @@ func (h *streams) abort() {
 // gone is called when the client has reset the stream, or its connection has ended: nobody waits for the Pod any more.
 func (s *stream) gone() {
 	s.aborted.Store(true)
+	s.rouse()
 	if p := s.pod.Load(); p != nil {
 		p.abort()
 	}

@@ -28,6 +28,7 @@ const (
 	writingClient              // room in the client's socket
 	writingPod                 // room in the Pod's socket
 	tunneling                  // either side of an upgraded connection
+	pacing                     // the time at which a paced body may be pulled
 )
 
 // resting reports whether it is the wait between two requests.
@@ -284,6 +285,8 @@ func (w *watch) interrupt(word uint64, m mark, c *call) {
 		if pod != nil {
 			pod.interruptWrite()
 		}
+	case pacing:
+		c.rouse()
 	case tunneling:
 		c.wire.interruptRead()
 		c.wire.interruptWrite()

@@ -27,6 +27,7 @@ var (
 	files      = []string{"github.com/fsnotify/fsnotify"}
 	manifests  = []string{"sigs.k8s.io/yaml", "sigs.k8s.io/json", "go.yaml.in/yaml/v3"}
 	prometheus = []string{"github.com/prometheus/client_golang", "github.com/prometheus/client_model"}
+	codings    = []string{"github.com/andybalholm/brotli", "github.com/klauspost/compress"}
 	sys        = []string{"golang.org/x/sys"}
 )
 
@@ -56,6 +57,7 @@ var layers = []layer{
 		"files become what the API server would have made of them, and know nothing of what is done with it",
 	},
 	{"proxy/exchange", []string{"router"}, nil, "the message model is below both codecs, filters and the upstream side"},
+	{"proxy/bodies", []string{"proxy/exchange"}, slices.Concat(codings, sys), "bodies wrap bodies, whatever the codec and the policy"},
 	{"proxy/socket", nil, sys, "it knows bytes, and no protocol but TLS as something to carry"},
 	{"proxy/preamble", nil, nil, "what comes before HTTP is parsed from bytes alone: no sockets, no clock"},
 	{"proxy/http1", []string{"proxy/exchange", "proxy/socket"}, sys, "a codec knows messages, and neither routes nor pools"},
@@ -64,7 +66,7 @@ var layers = []layer{
 	{"proxy/upstream/dns", nil, []string{"golang.org/x/net/dns/dnsmessage"}, "it asks for names and their lifetimes, and knows no pools"},
 	{"proxy/expr", []string{"proxy/exchange"}, nil, "an expression reads an Exchange, whoever asks, and steers nothing"},
 	{"proxy/limit", nil, nil, "it counts what keys ask for, and knows neither requests nor routes"},
-	{"proxy/filters", []string{"proxy/exchange", "proxy/expr", "proxy/limit"}, nil, "a policy is one file that works on messages, whatever the codec"},
+	{"proxy/filters", []string{"proxy/exchange", "proxy/expr", "proxy/limit", "proxy/bodies"}, nil, "a policy is one file that works on messages, whatever the codec"},
 	{"proxy/observe", []string{"router", "proxy/exchange", "proxy/expr"}, slices.Concat(prometheus, sys), "it records what happened, and steers nothing"},
 	{
 		"proxy", []string{"proxy/exchange", "proxy/expr", "proxy/limit", "proxy/http1", "proxy/http2", "proxy/preamble", "proxy/socket", "proxy/upstream", "proxy/filters", "proxy/observe"}, sys,
