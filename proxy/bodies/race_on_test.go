@@ -1,0 +1,5 @@
+//go:build race
+
+package bodies
+
+const raceEnabled = true
