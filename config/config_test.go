@@ -305,3 +305,15 @@ func TestPolicies(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestHTTPSPort(t *testing.T) {
+	for addresses, want := range map[string]uint16{":8443": 8443, "127.0.0.1:443,:1": 443, "off": 0, "[::1]:0": 0} {
+		l := config.ServeListeners()
+		if err := l.HTTPS.Set(addresses); err != nil {
+			t.Fatal(err)
+		}
+		if got := l.HTTPSPort(); got != want {
+			t.Errorf("%s: port %d, want %d", addresses, got, want)
+		}
+	}
+}

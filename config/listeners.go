@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -51,6 +52,19 @@ func (l *Listeners) AddFlags(fs *pflag.FlagSet) {
 		fs.Var(&l.Metrics, "metrics-address", "addresses for /metrics, /healthz and /readyz only")
 	}
 	fs.BoolVar(&l.Profiling, "profiling", l.Profiling, "serve Go profiles under /debug/pprof/ on --admin-address")
+}
+
+// HTTPSPort is the port of the first address for HTTPS, 0 where there is none or the system chooses it.
+func (l *Listeners) HTTPSPort() uint16 {
+	if len(l.HTTPS) == 0 {
+		return 0
+	}
+	_, text, _ := net.SplitHostPort(l.HTTPS[0])
+	port, err := strconv.ParseUint(text, 10, 16)
+	if err != nil {
+		return 0 // Set refuses it
+	}
+	return uint16(port)
 }
 
 // Validate refuses one address in two places.

@@ -9,6 +9,9 @@ import (
 func Policies() []filters.Policy {
 	return []filters.Policy{
 		filters.Rules(),
+		filters.RedirectURLs(),
+		filters.AppRoot(),
+		filters.Redirect(),
 		filters.SSLRedirect(),
 		filters.ClientCertificate(),
 		filters.HSTS(),

@@ -96,6 +96,8 @@ type Options struct {
 	H2C bool
 	// Policies are the annotation families in their order of execution.
 	Policies []filters.Policy
+	// HTTPSPort is the port that redirects to HTTPS say where they say one (443).
+	HTTPSPort uint16
 	// Upstream are the settings of pools and endpoints.
 	Upstream upstream.Options
 	// Metrics and AccessLog may be nil.
@@ -173,6 +175,7 @@ func New(o Options) *Engine {
 		idlePod:   o.Upstream.IdleTimeout,
 		listeners: map[*Listener]struct{}{},
 		tally:     newTally(o.Metrics),
+		runtime:   filters.Runtime{HTTPSPort: o.HTTPSPort},
 	}
 	e.limits.Yield = runtime.GOMAXPROCS(0) <= maxYielding
 	gate.pods = e.registry.Open

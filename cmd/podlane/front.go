@@ -60,6 +60,7 @@ func newFront(o frontOptions, log logr.Logger) (*front, error) {
 		return nil, errors.Join(err, f.closeLog())
 	}
 	options := engineOptions(o.http, o.upstream)
+	options.HTTPSPort = o.listeners.HTTPSPort()
 	options.HTTP2 = http2.Options{MaxStreams: o.http2.Streams, ExtendedConnect: o.http2.WebSocket}
 	options.H2C = o.http2.Plain
 	options.Timeouts.Hello = o.tls.HelloTimeout

@@ -87,6 +87,8 @@ type Chain struct {
 	Response []exchange.ResponseFilter
 	// Forwarding says how requests are sent to Pods.
 	Forwarding Forwarding
+	// Locations says how URLs look that filters make of a path.
+	Locations Locations
 	// Runtime is what filters may use of the engine.
 	Runtime *Runtime
 

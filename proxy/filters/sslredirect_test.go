@@ -118,6 +118,9 @@ func TestSSLRedirectRefusesWhatIsNoBool(t *testing.T) {
 		t.Errorf("effect = %v, want Deny: a security family fails closed", family.InvalidEffect())
 	}
 	for _, key := range family.FamilyKeys() {
+		if key.Kind != policy.Bool {
+			continue
+		}
 		for _, text := range []string{"", "yes", "on", "off", "2", " true", "TrUe"} {
 			_, err := family.ParseValues(policy.Values{key.Name: text}, nil)
 			if err == nil || !strings.HasPrefix(err.Error(), key.Name+": ") {
@@ -143,7 +146,10 @@ func TestSSLRedirectText(t *testing.T) {
 		"ssl-redirect on":     {"ssl-redirect": "true"},
 		"ssl-redirect off":    {"ssl-redirect": "false"},
 		"ssl-redirect forced": {"ssl-redirect": "false", "force-ssl-redirect": "true"},
-		"ssl-redirect on, preserving the trailing slash": {"preserve-trailing-slash": "true"},
+		"ssl-redirect on, preserving the trailing slash":    {"preserve-trailing-slash": "true"},
+		"ssl-redirect on, with status 301":                  {"http-redirect-code": "301"},
+		"ssl-redirect on, except for \"/ready /health\"":    {"no-tls-redirect-locations": "/ready, /health"},
+		"ssl-redirect on, with status 302, except for \"\"": {"no-tls-redirect-locations": "", "http-redirect-code": "302"},
 	} {
 		if got := route(t, "/", values, family).Policies[0].String(); got != text {
 			t.Errorf("%v is %q in a table, want %q", values, got, text)
@@ -193,4 +199,53 @@ func FuzzSSLRedirectLocation(f *testing.F) {
 			t.Fatalf("Location %q", location)
 		}
 	})
+}
+
+func TestSSLRedirectOfTheOperator(t *testing.T) {
+	for _, tc := range []struct {
+		name     string
+		values   policy.Values
+		path     string
+		status   int
+		location string
+	}{
+		{"code", policy.Values{"http-redirect-code": "301"}, "/", 301, "https://a.example/x"},
+		{"no exemptions", policy.Values{"no-tls-redirect-locations": ""}, "/.well-known/acme-challenge", 308, "https://a.example/x"},
+		{"other exemptions", policy.Values{"no-tls-redirect-locations": "/health, /ready"}, "/.well-known/acme-challenge", 308, "https://a.example/x"},
+		{"exempt", policy.Values{"no-tls-redirect-locations": "/health, /ready"}, "/readyz", 0, ""},
+		{"port", policy.Values{"use-port-in-redirects": "true"}, "/", 308, "https://a.example:8443/x"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			families := []filters.Policy{filters.RedirectURLs(), filters.SSLRedirect()}
+			r := route(t, tc.path, tc.values, families...)
+			r.HasCertificate = true
+			chain := filters.Compile(families, r, &filters.Runtime{HTTPSPort: 8443})
+			x := request("a.example:8080", "/x")
+			if answered := chain.FilterRequest(x) == exchange.Answered; answered != (tc.status != 0) || x.Response.Status != tc.status {
+				t.Errorf("answered %v with %d, want %d", answered, x.Response.Status, tc.status)
+			}
+			if got := string(x.Response.Fields.Get(exchange.Location)); got != tc.location {
+				t.Errorf("Location %q, want %q", got, tc.location)
+			}
+		})
+	}
+	for _, values := range []policy.Values{
+		{"http-redirect-code": "303"}, {"http-redirect-code": "x"}, {"no-tls-redirect-locations": "health"}, {"no-tls-redirect-locations": "/a /b"},
+	} {
+		if _, err := filters.SSLRedirect().ParseValues(values, nil); err == nil {
+			t.Errorf("%v parses", values)
+		}
+	}
+}
+
+func TestHTTPSPortUnlessSaid(t *testing.T) {
+	families := []filters.Policy{filters.RedirectURLs(), filters.SSLRedirect()}
+	r := route(t, "/", policy.Values{"use-port-in-redirects": "true", "force-ssl-redirect": "true"}, families...)
+	for _, rt := range []*filters.Runtime{nil, {}} {
+		x := request("a.example", "/x")
+		filters.Compile(families, r, rt).FilterRequest(x)
+		if got := string(x.Response.Fields.Get(exchange.Location)); got != "https://a.example:443/x" {
+			t.Errorf("Location %q", got)
+		}
+	}
 }

@@ -1,0 +1,112 @@
+package proxy_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"testing"
+
+	"podlane.dev/podlane/proxy"
+	"podlane.dev/podlane/proxy/filters"
+	"podlane.dev/podlane/router"
+	"podlane.dev/podlane/router/policy"
+)
+
+// answerFamilies are the families whose values govern changes.
+func answerFamilies() []filters.Policy {
+	return []filters.Policy{filters.RedirectURLs(), filters.AppRoot(), filters.Redirect(), filters.SSLRedirect()}
+}
+
+// govern makes a.test reach a Pod, with what values say.
+func (r *rig) govern(values policy.Values, pod string) {
+	r.t.Helper()
+	port := router.ServicePort{Namespace: "default", Name: "svc"}
+	route := &router.Route{
+		ID: router.RouteID{Namespace: "default", Ingress: "ing", Host: "a.test", Path: "/"}, Backends: []router.Backend{{Service: port, Weight: 1}},
+	}
+	for _, f := range filters.Families(answerFamilies()) {
+		own := policy.Values{}
+		for _, key := range f.FamilyKeys() {
+			if text, ok := values[key.Name]; ok {
+				own[key.Name] = text
+			}
+		}
+		if len(own) == 0 {
+			continue
+		}
+		parsed, err := f.ParseValues(own, nil)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		route.Policies = append(route.Policies, policy.Value{Family: f.FamilyName(), Parsed: parsed})
+	}
+	t := router.NewTable([]*router.Route{route}, nil)
+	r.engine.Prepare(t)
+	r.engine.SetAddresses(port.Service(), map[string][]router.Address{"": {{AddrPort: netip.MustParseAddrPort(pod), UID: "u", Ready: true, Serving: true}}})
+	r.engine.Publish(t)
+}
+
+// fetch makes a request with fields, which are names and values in turn.
+func fetch(t *testing.T, c *http.Client, method, url string, fields ...string) *http.Response {
+	t.Helper()
+	q, err := http.NewRequest(method, url, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(fields); i += 2 {
+		q.Header.Add(fields[i], fields[i+1])
+	}
+	client := *c
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	res, err := client.Do(q)
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, url, err)
+	}
+	t.Cleanup(func() { res.Body.Close() })
+	return res
+}
+
+func TestRedirectsOverSockets(t *testing.T) {
+	pod := backend(t, func(w http.ResponseWriter, q *http.Request) { fmt.Fprint(w, "the Pod") })
+	overClients(t, proxy.Options{Policies: answerFamilies(), HTTPSPort: 8443}, func(t *testing.T, r *rig, c *http.Client, base string) {
+		t.Helper()
+		for _, tc := range []struct {
+			values   policy.Values
+			uri      string
+			status   int
+			location string
+		}{
+			{nil, "/x", 200, ""},
+			{policy.Values{"permanent-redirect": "https://new.test/y?z"}, "/x?q", 301, "https://new.test/y?z"},
+			{policy.Values{"temporal-redirect": "https://new.test", "permanent-redirect": "https://old.test"}, "/x", 302, "https://new.test"},
+			{policy.Values{"permanent-redirect": "/new"}, "/x", 301, base + "/new"},
+			{policy.Values{"permanent-redirect": "/new", "relative-redirects": "true"}, "/x", 301, "/new"},
+			{policy.Values{"app-root": "/app"}, "/", 302, base + "/app"},
+			{policy.Values{"app-root": "/app"}, "/app", 200, ""},
+		} {
+			r.govern(tc.values, pod)
+			res := fetch(t, c, "GET", base+tc.uri)
+			if res.StatusCode != tc.status || res.Header.Get("Location") != tc.location {
+				t.Errorf("%v: %s: %d to %q, want %d to %q", tc.values, tc.uri, res.StatusCode, res.Header.Get("Location"), tc.status, tc.location)
+			}
+		}
+		if strings.HasPrefix(base, "http:") {
+			r.govern(policy.Values{"force-ssl-redirect": "true", "use-port-in-redirects": "true", "http-redirect-code": "301"}, pod)
+			if res := fetch(t, c, "GET", base+"/x/"); res.StatusCode != 301 || res.Header.Get("Location") != "https://a.test:8443/x" {
+				t.Errorf("to HTTPS: %d to %q", res.StatusCode, res.Header.Get("Location"))
+			}
+		}
+	})
+}
+
+// A redirect that says the port says the one that the client came by.
+func TestRedirectsSayThePort(t *testing.T) {
+	r := newRig(t, proxy.Options{Policies: answerFamilies()})
+	r.govern(policy.Values{"permanent-redirect": "/new", "use-port-in-redirects": "true"}, "127.0.0.1:1")
+	port := netip.MustParseAddrPort(r.addr).Port()
+	if got, want := fetch(t, r.client, "GET", "http://a.test/").Header.Get("Location"), "http://a.test:"+strconv.Itoa(int(port))+"/new"; got != want {
+		t.Errorf("Location %q, want %q", got, want)
+	}
+}
