@@ -11,6 +11,8 @@ func Policies() []filters.Policy {
 		filters.Rules(),
 		filters.RedirectURLs(),
 		filters.AppRoot(),
+		filters.CORS(),
+		filters.CORSOrigin(),
 		filters.Redirect(),
 		filters.SSLRedirect(),
 		filters.ClientCertificate(),

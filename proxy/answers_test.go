@@ -16,7 +16,7 @@ import (
 
 // answerFamilies are the families whose values govern changes.
 func answerFamilies() []filters.Policy {
-	return []filters.Policy{filters.RedirectURLs(), filters.AppRoot(), filters.Redirect(), filters.SSLRedirect()}
+	return []filters.Policy{filters.RedirectURLs(), filters.AppRoot(), filters.CORS(), filters.CORSOrigin(), filters.Redirect(), filters.SSLRedirect()}
 }
 
 // govern makes a.test reach a Pod, with what values say.
@@ -109,4 +109,56 @@ func TestRedirectsSayThePort(t *testing.T) {
 	if got, want := fetch(t, r.client, "GET", "http://a.test/").Header.Get("Location"), "http://a.test:"+strconv.Itoa(int(port))+"/new"; got != want {
 		t.Errorf("Location %q, want %q", got, want)
 	}
+}
+
+func TestCORSOverSockets(t *testing.T) {
+	const mine, other = "https://app.test", "https://evil.test"
+	pod := backend(t, func(w http.ResponseWriter, q *http.Request) {
+		w.Header().Set("Access-Control-Allow-Origin", "of the Pod")
+		w.Header().Add("Access-Control-Expose-Headers", "of the Pod")
+		if q.URL.Path == "/broken" {
+			w.WriteHeader(http.StatusInternalServerError)
+		}
+		fmt.Fprint(w, "the Pod")
+	})
+	overClients(t, proxy.Options{Policies: answerFamilies()}, func(t *testing.T, r *rig, c *http.Client, base string) {
+		t.Helper()
+		r.govern(policy.Values{"enable-cors": "true", "cors-allow-origin": mine, "cors-max-age": "5"}, pod)
+		for _, tc := range []struct {
+			method, uri, origin string
+			status              int
+			allow, age          string
+		}{
+			{"OPTIONS", "/", mine, 204, mine, "5"},
+			{"OPTIONS", "/", other, 200, "of the Pod", ""},
+			{"GET", "/", mine, 200, mine, "5"},
+			{"GET", "/", other, 200, "of the Pod", ""},
+			{"GET", "/broken", mine, 500, mine, "5"},
+		} {
+			res := fetch(t, c, tc.method, base+tc.uri, "Origin", tc.origin)
+			h := res.Header
+			if res.StatusCode != tc.status || strings.Join(h.Values("Access-Control-Allow-Origin"), "|") != tc.allow || h.Get("Access-Control-Max-Age") != tc.age {
+				t.Errorf("%s %s from %s: %d %v", tc.method, tc.uri, tc.origin, res.StatusCode, h)
+			}
+			if want := "of the Pod"; tc.status != 204 && h.Get("Access-Control-Expose-Headers") != want {
+				t.Errorf("%s %s from %s: exposes %q, want %q: nothing was said of it", tc.method, tc.uri, tc.origin, h.Get("Access-Control-Expose-Headers"), want)
+			}
+			if tc.status == 204 && (h.Get("Content-Type") != "text/plain charset=UTF-8" || h.Get("Content-Length") != "") {
+				t.Errorf("204 with %v", h)
+			}
+		}
+		// The permission comes before the redirect, which the actual request then gets, with the fields that let the script see it.
+		r.govern(policy.Values{"enable-cors": "true", "cors-allow-origin": mine, "temporal-redirect": "https://new.test"}, pod)
+		if res := fetch(t, c, "OPTIONS", base+"/", "Origin", mine); res.StatusCode != 204 {
+			t.Errorf("OPTIONS before a redirect: %d", res.StatusCode)
+		}
+		if res := fetch(t, c, "GET", base+"/", "Origin", mine); res.StatusCode != 302 || res.Header.Get("Access-Control-Allow-Origin") != mine {
+			t.Errorf("GET: %d %v", res.StatusCode, res.Header)
+		}
+		// Without enable-cors nothing changes.
+		r.govern(policy.Values{"cors-allow-origin": mine}, pod)
+		if res := fetch(t, c, "OPTIONS", base+"/", "Origin", mine); res.StatusCode != 200 || res.Header.Get("Access-Control-Allow-Origin") != "of the Pod" {
+			t.Errorf("without enable-cors: %d %v", res.StatusCode, res.Header)
+		}
+	})
 }

@@ -123,6 +123,7 @@ const (
 	ClientTimeout     Why = "client-timeout"
 	Overload          Why = "overload"
 	Redirect          Why = "redirect"
+	Preflight         Why = "preflight"
 	Misdirected       Why = "misdirected"
 	ClientCertificate Why = "client-certificate"
 	Filter            Why = "filter"

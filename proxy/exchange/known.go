@@ -62,6 +62,12 @@ const (
 	Allow
 	StrictTransportSecurity
 	XAccelBuffering
+	AccessControlAllowOrigin
+	AccessControlAllowCredentials
+	AccessControlAllowMethods
+	AccessControlAllowHeaders
+	AccessControlExposeHeaders
+	AccessControlMaxAge
 
 	// NumID is the number of IDs: the size of an array indexed by ID.
 	NumID
@@ -123,6 +129,13 @@ var names = [NumID]string{
 	Allow:                   "Allow",
 	StrictTransportSecurity: "Strict-Transport-Security",
 	XAccelBuffering:         "X-Accel-Buffering",
+
+	AccessControlAllowOrigin:      "Access-Control-Allow-Origin",
+	AccessControlAllowCredentials: "Access-Control-Allow-Credentials",
+	AccessControlAllowMethods:     "Access-Control-Allow-Methods",
+	AccessControlAllowHeaders:     "Access-Control-Allow-Headers",
+	AccessControlExposeHeaders:    "Access-Control-Expose-Headers",
+	AccessControlMaxAge:           "Access-Control-Max-Age",
 }
 
 // Name returns the spelling in which the proxy writes the field; "" for Unknown.
