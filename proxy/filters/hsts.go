@@ -1,7 +1,9 @@
 package filters
 
 import (
+	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 
@@ -31,10 +33,7 @@ func HSTS() Policy {
 			Name: "hsts",
 			Doc: "Adds Strict-Transport-Security to every answer over HTTPS, so that browsers use HTTPS only from then on. " +
 				"A field of that name from the Pod is replaced. Answers in clear never carry it (RFC 6797 section 7.2).",
-			Keys: []policy.Key{{
-				Name: "hsts", Kind: policy.String, Default: "off", Example: "max-age=31536000; includeSubDomains; preload",
-				Doc: "The field's value: max-age in seconds, then includeSubDomains and preload as wanted. \"off\" adds nothing.",
-			}},
+			Keys:      hstsKeys(),
 			IfInvalid: policy.Ignore,
 			Parse:     parseHSTS,
 		},
@@ -42,15 +41,74 @@ func HSTS() Policy {
 	}
 }
 
-// parseHSTS reads the directives of RFC 6797 section 6.1, in any order and case. An unknown directive, which browsers must
-// skip, is refused: here it is a typing mistake that would never be seen.
+func hstsKeys() []policy.Key {
+	return []policy.Key{
+		{
+			Name: "hsts", Kind: policy.String, Where: policy.Everywhere, Default: "off", Compat: "true", Example: "max-age=31536000; includeSubDomains; preload",
+			Doc: "The field's value: max-age in seconds, then includeSubDomains and preload as wanted. \"off\" or \"false\" adds nothing; \"true\" " +
+				"adds what the ConfigMap's other keys say.",
+			Differs: "it is also an annotation; answers to clients of a trusted proxy that terminates TLS have it too, and those that no Ingress's rule leads to do not",
+		},
+		{
+			Name: "hsts-max-age", Kind: policy.Int, Where: policy.ConfigMap, Default: "31536000", Example: "15724800",
+			Doc: "For how many seconds browsers use HTTPS only, where hsts is \"true\".",
+		},
+		{
+			Name: "hsts-include-subdomains", Kind: policy.Bool, Where: policy.ConfigMap, Default: "true", Example: "false",
+			Doc: "Whether that holds for all names below the host's too, where hsts is \"true\".",
+		},
+		{
+			Name: "hsts-preload", Kind: policy.Bool, Where: policy.ConfigMap, Default: "false", Example: "true",
+			Doc: "Whether browsers may have the host in their lists, where hsts is \"true\".",
+		},
+	}
+}
+
+// parseHSTS reads the field's value, or a switch that takes it from the other keys.
 func parseHSTS(v policy.Values) (hsts, error) {
+	maxAge, err1 := v.IntRange("hsts-max-age", 31536000, 0, math.MaxInt)
+	subDomains, err2 := v.Bool("hsts-include-subdomains", true)
+	preload, err3 := v.Bool("hsts-preload", false)
 	text := v.Text("hsts", "off")
-	if strings.EqualFold(text, "off") {
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return "", err
+	}
+	on, err := strconv.ParseBool(text)
+	switch {
+	case err == nil && on:
+		return hsts(directives{strconv.Itoa(maxAge), subDomains, preload}.String()), nil
+	case err == nil, strings.EqualFold(text, "off"):
 		return "", nil
 	}
-	var maxAge string
-	var subDomains, preload bool
+	d, err := parseDirectives(text)
+	return hsts(d.String()), err
+}
+
+// directives are those of RFC 6797 section 6.1.
+type directives struct {
+	maxAge              string
+	subDomains, preload bool
+}
+
+// String returns the field's value, "" where there is none.
+func (d directives) String() string {
+	if d.maxAge == "" {
+		return ""
+	}
+	value := "max-age=" + d.maxAge
+	if d.subDomains {
+		value += "; includeSubDomains"
+	}
+	if d.preload {
+		value += "; preload"
+	}
+	return value
+}
+
+// parseDirectives reads directives in any order and case. An unknown one, which browsers must skip, is refused: here it is a typing mistake that
+// would never be seen.
+func parseDirectives(text string) (directives, error) {
+	var d directives
 	for directive := range strings.SplitSeq(text, ";") {
 		name, value, hasValue := strings.Cut(strings.TrimSpace(directive), "=")
 		var again bool
@@ -59,36 +117,29 @@ func parseHSTS(v policy.Values) (hsts, error) {
 			// RFC 6797 allows empty directives: "max-age=1;" ends with one.
 			continue
 		case "max-age":
-			again = maxAge != ""
-			maxAge = strings.Trim(strings.TrimSpace(value), `"`)
-			if _, err := strconv.ParseUint(maxAge, 10, 63); err != nil {
-				return "", fmt.Errorf("hsts: max-age %q is not a number of seconds: write \"max-age=31536000\"", value)
+			again = d.maxAge != ""
+			d.maxAge = strings.Trim(strings.TrimSpace(value), `"`)
+			if _, err := strconv.ParseUint(d.maxAge, 10, 63); err != nil {
+				return directives{}, fmt.Errorf("hsts: max-age %q is not a number of seconds: write \"max-age=31536000\"", value)
 			}
 		case "includesubdomains":
-			again, subDomains = subDomains, true
+			again, d.subDomains = d.subDomains, true
 		case "preload":
-			again, preload = preload, true
+			again, d.preload = d.preload, true
 		default:
-			return "", fmt.Errorf("hsts: unknown directive %q: write \"max-age=31536000; includeSubDomains; preload\"", name)
+			return directives{}, fmt.Errorf("hsts: unknown directive %q: write \"max-age=31536000; includeSubDomains; preload\"", name)
 		}
 		if again {
-			return "", fmt.Errorf("hsts: %s is given twice: write it once", name)
+			return directives{}, fmt.Errorf("hsts: %s is given twice: write it once", name)
 		}
 		if hasValue && name != "max-age" {
-			return "", fmt.Errorf("hsts: %s takes no value: write it alone", name)
+			return directives{}, fmt.Errorf("hsts: %s takes no value: write it alone", name)
 		}
 	}
-	if maxAge == "" {
-		return "", fmt.Errorf("hsts: max-age is missing: write \"max-age=31536000\"")
+	if d.maxAge == "" {
+		return directives{}, fmt.Errorf("hsts: max-age is missing: write \"max-age=31536000\"")
 	}
-	value := "max-age=" + maxAge
-	if subDomains {
-		value += "; includeSubDomains"
-	}
-	if preload {
-		value += "; preload"
-	}
-	return hsts(value), nil
+	return d, nil
 }
 
 func newHSTSFilter(_ *router.Route, v hsts) exchange.ResponseFilter {

@@ -92,7 +92,7 @@ func TestHSTSRefuses(t *testing.T) {
 		t.Errorf("effect = %v, want Ignore", family.InvalidEffect())
 	}
 	for _, value := range []string{
-		"", ";", "true", "31536000", "max-age", "max-age=", "max-age=-1", "max-age=1d", "max-age=+1", "max-age=99999999999999999999",
+		"", ";", "yes", "31536000", "max-age", "max-age=", "max-age=-1", "max-age=1d", "max-age=+1", "max-age=99999999999999999999",
 		"includeSubDomains", "max-age=1; max-age=1", "max-age=1; preload; preload", "max-age=1; includeSubDomain",
 		"max-age=1; preload=1", "max-age=1, preload", "max-age=1\r\nX: y", "off; max-age=1",
 	} {
@@ -143,4 +143,35 @@ func FuzzParseHSTS(f *testing.F) {
 			t.Fatalf("%q became %q", value, field)
 		}
 	})
+}
+
+// ingress-nginx's switch and what its other keys say.
+func TestHSTSOfTheConfigMap(t *testing.T) {
+	for _, tc := range []struct {
+		values policy.Values
+		want   string
+	}{
+		{policy.Values{"hsts": "true"}, "max-age=31536000; includeSubDomains"},
+		{policy.Values{"hsts": "T", "hsts-preload": "true", "hsts-max-age": "0"}, "max-age=0; includeSubDomains; preload"},
+		{policy.Values{"hsts": "1", "hsts-include-subdomains": "false", "hsts-max-age": "63072000"}, "max-age=63072000"},
+		{policy.Values{"hsts": "false", "hsts-preload": "true"}, ""},
+		{policy.Values{"hsts-preload": "true"}, ""},
+		{policy.Values{"hsts": "max-age=5", "hsts-preload": "true"}, "max-age=5"},
+	} {
+		family := filters.HSTS()
+		x := overTLS()
+		filters.Compile([]filters.Policy{family}, route(t, "/", tc.values, family), nil).FilterResponse(x)
+		if got := string(x.Response.Fields.Get(exchange.StrictTransportSecurity)); got != tc.want {
+			t.Errorf("%v: %q, want %q", tc.values, got, tc.want)
+		}
+	}
+}
+
+// ingress-nginx has it on everywhere.
+func TestHSTSIsOnWhereCompatible(t *testing.T) {
+	for _, key := range filters.HSTS().FamilyKeys() {
+		if want := map[string]string{"hsts": "true"}[key.Name]; key.Compat != want {
+			t.Errorf("%s: compat value %q, want %q", key.Name, key.Compat, want)
+		}
+	}
 }
