@@ -14,6 +14,7 @@ import (
 	"podlane.dev/podlane/proxy/filters"
 	"podlane.dev/podlane/router/ingress"
 	"podlane.dev/podlane/router/policy"
+	"podlane.dev/podlane/router/snippet"
 	"podlane.dev/podlane/tls/certs"
 	"podlane.dev/podlane/tls/server"
 )
@@ -314,6 +315,32 @@ func TestHTTPSPort(t *testing.T) {
 		}
 		if got := l.HTTPSPort(); got != want {
 			t.Errorf("%s: port %d, want %d", addresses, got, want)
+		}
+	}
+}
+
+// TestSnippetsBecomeAnnotationsThatParse: what podlane lint and migrate offer in place of a snippet is what the families take.
+func TestSnippetsBecomeAnnotationsThatParse(t *testing.T) {
+	families := filters.Families(config.Policies())
+	for _, text := range []string{
+		`more_set_headers "X-A: b"; add_header X-B $host; add_header X-C c always; proxy_set_header X-D $remote_addr;`,
+		"return 308 https://new.example/;", "return 307 https://new.example/;", "rewrite ^/$ /shop redirect;",
+	} {
+		got := snippet.Translate(text)
+		if len(got.Annotations) == 0 || len(got.Left) > 0 {
+			t.Errorf("%s: %v", text, got)
+		}
+		for key := range got.Annotations {
+			at := slices.IndexFunc(families, func(f policy.Family) bool {
+				return slices.ContainsFunc(f.FamilyKeys(), func(k policy.Key) bool { return (k.Name == key || k.Alias == key) && k.InAnnotations() })
+			})
+			if at < 0 {
+				t.Errorf("%s: no family knows %s", text, key)
+				continue
+			}
+			if _, err := families[at].ParseValues(policy.Values(got.Annotations), nil); err != nil {
+				t.Errorf("%s: %v", text, err)
+			}
 		}
 	}
 }

@@ -20,6 +20,7 @@ func Policies() []filters.Policy {
 		filters.ServerNames(),
 		filters.Rewrite(),
 		filters.Canary(),
+		filters.Fields(),
 		filters.Refused(),
 		filters.SSLPassthrough(),
 		filters.BackendProtocol(),
