@@ -66,6 +66,14 @@ func ServeIngress() *Ingress {
 	}
 }
 
+// MigrateIngress returns the defaults of `podlane migrate`: the Ingresses of ingress-nginx, read as it reads them.
+func MigrateIngress() *Ingress {
+	return &Ingress{Class: "nginx", ControllerClass: ingress.NginxClass, Compat: string(ingress.CompatNginx)}
+}
+
+// TakeEvery takes every Ingress, whatever its class, unless a class was asked for: a folder of manifests seldom has classes.
+func (o *Ingress) TakeEvery() { o.Class, o.everyClass = "", true }
+
 // Title is the heading in --help.
 func (*Ingress) Title() string { return "Ingresses" }
 

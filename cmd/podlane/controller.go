@@ -199,10 +199,13 @@ type cluster struct {
 }
 
 // findCluster looks where kubectl looks, and then for the Pod's service account.
-func findCluster(kubeconfig string) (cluster, error) {
+func findCluster(kubeconfig string) (cluster, error) { return findContext(kubeconfig, "") }
+
+// findContext is findCluster for a context of the kubeconfig; "" is the current one.
+func findContext(kubeconfig, name string) (cluster, error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = kubeconfig
-	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil)
+	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: name})
 	c, err := loader.ClientConfig()
 	switch {
 	case clientcmd.IsEmptyConfig(err):

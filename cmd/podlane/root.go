@@ -12,11 +12,13 @@ import (
 	"podlane.dev/podlane/config"
 )
 
-// run executes one command line and returns the exit code. A failure is one line on stderr.
+// run executes one command line and returns the exit code: 2 where a report holds what it should fail on. A failure is one line on stderr.
 func run(ctx context.Context, p *process, args []string) int {
 	root := newRoot(p)
 	root.SetArgs(args)
-	if err := root.ExecuteContext(ctx); err != nil {
+	if err := root.ExecuteContext(ctx); errors.Is(err, errFound) {
+		return 2
+	} else if err != nil {
 		fmt.Fprintln(p.stderr, "podlane: "+oneLine(err.Error()))
 		return 1
 	}
@@ -38,7 +40,7 @@ func newRoot(p *process) *cobra.Command {
 	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(newController(p), newServe(p), newVersion())
+	root.AddCommand(newController(p), newServe(p), newLint(p), newMigrate(p), newVersion())
 	return root
 }
 

@@ -30,7 +30,7 @@ func (refused) Govern(*Settings, any) {}
 // The reasons that several keys share.
 const (
 	rawText   = "it is text for nginx's configuration, which is how strangers got code into clusters (CVE-2021-25742, CVE-2025-1974), and there is no nginx here"
-	useLint   = "podlane lint tells what of it can be written as annotations"
+	useLint   = "podlane lint and podlane migrate tell what of it can be written as annotations"
 	noWAF     = "there is no ModSecurity here"
 	tuning    = "it tunes processes of nginx, and there are none here"
 	deadThere = "ingress-nginx reads it no more either"

@@ -49,41 +49,59 @@ var errUnexpectedEnd = errors.New("it ends within a directive")
 // directives reads up to the end of the text or, within a block, of the block.
 func (p *parser) directives(depth int) ([]Directive, error) {
 	var list []Directive
-	var words []string
-	line := 0
 	for {
-		word, kind, err := p.token()
+		d, end, err := p.head()
 		switch {
 		case err != nil:
 			return nil, err
-		case kind == wordToken:
-			if len(words) == 0 {
-				line = p.line
-			}
-			words = append(words, word)
-			continue
-		case kind == endToken && (depth > 0 || len(words) > 0):
-			return nil, errUnexpectedEnd
-		case kind == endToken:
-			return list, nil
-		case kind == closeToken && (depth == 0 || len(words) > 0):
-			return nil, errors.New(`there is a "}" too many`)
-		case kind == closeToken:
-			return list, nil
-		case len(words) == 0:
-			return nil, errors.New("there is a directive without a name")
-		}
-		d := Directive{Name: words[0], Args: words[1:], Line: line}
-		if kind == openToken {
-			if depth == maxDepth {
-				return nil, errors.New("there are too many blocks in blocks")
-			}
+		case end == semicolonToken:
+			list = append(list, d)
+		case end == openToken && depth == maxDepth:
+			return nil, errors.New("there are too many blocks in blocks")
+		case end == openToken:
 			if d.Block, err = p.directives(depth + 1); err != nil {
 				return nil, err
 			}
 			d.IsBlock = true
+			list = append(list, d)
+		case end == endToken && depth > 0:
+			return nil, errUnexpectedEnd
+		case end == closeToken && depth == 0:
+			return nil, errTooManyBraces
+		default:
+			return list, nil
 		}
-		list, words = append(list, d), nil
+	}
+}
+
+var errTooManyBraces = errors.New(`there is a "}" too many`)
+
+// head reads the words of a directive, and returns the mark behind them: the end of the text or of a block only where there are no words.
+func (p *parser) head() (d Directive, end tokenKind, err error) {
+	var words []string
+	for {
+		word, kind, err := p.token()
+		if err != nil {
+			return d, kind, err
+		}
+		if kind == wordToken {
+			if len(words) == 0 {
+				d.Line = p.line
+			}
+			words = append(words, word)
+			continue
+		}
+		switch {
+		case len(words) > 0 && kind == endToken:
+			return d, kind, errUnexpectedEnd
+		case len(words) > 0 && kind == closeToken:
+			return d, kind, errTooManyBraces
+		case len(words) > 0:
+			d.Name, d.Args = words[0], words[1:]
+		case kind == semicolonToken || kind == openToken:
+			return d, kind, errors.New("there is a directive without a name")
+		}
+		return d, kind, nil
 	}
 }
 

@@ -51,6 +51,7 @@ var layers = []layer{
 	},
 	{"router/policy", nil, nil, "what an annotation is depends on nothing"},
 	{"router/ingress", []string{"router"}, objects, "the only reader of Ingress objects, and pure: it needs types, and no clients"},
+	{"router/migrate", []string{"router", "router/ingress", "router/snippet"}, objects, "it asks Build, and decides nothing by itself"},
 	{"router/snippet", nil, nil, "it reads text for people who move, and nothing of it is run"},
 	{"router/endpoints", []string{"router"}, objects, "slices become addresses by a pure function, in a cluster and without one"},
 	{

@@ -131,7 +131,7 @@ var closures = []closure{
 		why: "the whole proxy builds, tests and fuzzes without Kubernetes",
 	},
 	{
-		folders: []string{"router"}, except: []string{"router/ingress", "router/endpoints", "router/manifest"},
+		folders: []string{"router"}, except: []string{"router/ingress", "router/endpoints", "router/manifest", "router/migrate"},
 		never: []string{"net/http", "k8s.io", "sigs.k8s.io"},
 		why:   "the Table is a value that anything may use",
 	},
