@@ -146,7 +146,9 @@ func (l *link) sweepStreams(now time.Duration) {
 		l.mu.Lock()
 		l.streams.each(func(at *stream) {
 			switch o := &at.send; {
-			case s != nil || o.wait != forWindow && (o.wait != forTurn || l.window > 0):
+			case s != nil:
+				// The next round looks at it.
+			case o.wait != forWindow && (o.wait != forTurn || l.window > 0):
 				// Whether there is room is the whole connection's matter.
 				o.since = 0
 			case o.since == 0:

@@ -243,6 +243,25 @@ func TestStalledWindow(t *testing.T) {
 	}
 }
 
+// TestStalledWindows: where a client shuts the windows of many streams, all of them end after the minute, and not one a minute.
+func TestStalledWindows(t *testing.T) {
+	t.Parallel()
+	bubble(t, bulk(200_000), func(v *server) {
+		t := v.t
+		a, b := net.Pipe()
+		v.serve(b)
+		c := newRaw(t, a, xhttp2.Setting{ID: xhttp2.SettingInitialWindowSize, Val: 1000})
+		began := time.Now()
+		for range 100 {
+			c.get(get...)
+		}
+		for id := uint32(1); id < 200; id += 2 {
+			c.expect("RST_STREAM", func(e event) bool { return e.StreamID == id && e.Type == xhttp2.FrameRSTStream })
+		}
+		lasts(t, began, time.Minute)
+	})
+}
+
 // TestShutdownInTwoSteps: requests that were on their way are served, later ones are not, and then the connection ends.
 func TestShutdownInTwoSteps(t *testing.T) {
 	t.Parallel()
