@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"sync"
 	"time"
 
@@ -45,8 +46,11 @@ func (c *conn) serveStreams() {
 	if e.draining.Load() {
 		h.conn.Shutdown()
 	}
-	// An orderly end is no error, and of others the client has been told.
-	_ = h.conn.Serve(first, h.serve)
+	// An orderly end is no error, and of others the client has been told, but for one that was cut because it takes nothing: what it has not
+	// taken would stay with the kernel for minutes, and the client's end of the connection open.
+	if err := h.conn.Serve(first, h.serve); errors.Is(err, http2.ErrConnection) {
+		c.reset()
+	}
 }
 
 func (e *Engine) http2Options() http2.Options {
