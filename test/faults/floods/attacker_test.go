@@ -3,6 +3,7 @@ package floods_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/tls"
 	"errors"
 	"net"
@@ -13,6 +14,7 @@ import (
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+	"golang.org/x/sys/unix"
 )
 
 // raw is one connection of HTTP/2 over TLS whose frames a test writes itself.
@@ -27,7 +29,8 @@ type raw struct {
 	out     *bufio.Writer
 	fr      *http2.Framer
 
-	listens bool // it stops to write, and must be told why it is ended
+	keys    *records // nil where crypto/tls sends
+	listens bool     // it stops to write, and must be told why it is ended
 
 	greeted chan struct{} // closed when the proxy's SETTINGS have come and were acknowledged
 
@@ -47,9 +50,15 @@ type raw struct {
 // stillOpen stands for the code of a connection that nobody ended.
 const stillOpen = "nobody"
 
+// caller makes connections to an engine; rekeys says that they send under keys of their own.
+type caller struct {
+	addr   string
+	rekeys bool
+}
+
 // dial connects. What comes is read and noted, and SETTINGS are acknowledged.
-func (r *rig) dial(settings ...http2.Setting) (*raw, error) {
-	c, err := r.dialDeaf(settings...)
+func (l caller) dial(ctx context.Context, settings ...http2.Setting) (*raw, error) {
+	c, err := l.dialDeaf(ctx, settings...)
 	if err != nil {
 		return nil, err
 	}
@@ -63,21 +72,33 @@ func (r *rig) dial(settings ...http2.Setting) (*raw, error) {
 }
 
 // dialDeaf connects one that reads nothing.
-func (r *rig) dialDeaf(settings ...http2.Setting) (*raw, error) {
+func (l caller) dialDeaf(ctx context.Context, settings ...http2.Setting) (*raw, error) {
 	d := &net.Dialer{Timeout: patience}
-	nc, err := d.DialContext(r.t.Context(), "tcp", r.addr)
+	nc, err := d.DialContext(ctx, "tcp", l.addr)
 	if err != nil {
 		return nil, err
 	}
-	tc := tls.Client(nc, &tls.Config{ServerName: host, InsecureSkipVerify: true, NextProtos: []string{"h2"}}) //nolint:gosec // the engine's own default certificate
-	_ = tc.SetDeadline(time.Now().Add(maxLife))
-	if err := tc.HandshakeContext(r.t.Context()); err != nil {
+	var secrets bytes.Buffer
+	config := &tls.Config{ServerName: host, InsecureSkipVerify: true, NextProtos: []string{"h2"}} //nolint:gosec // the engine's own default certificate
+	if l.rekeys {
+		config.KeyLogWriter = &secrets
+	}
+	tc := tls.Client(nc, config)
+	_ = tc.SetDeadline(time.Now().Add(2 * maxLife))
+	if err := tc.HandshakeContext(ctx); err != nil {
 		nc.Close()
 		return nil, err
 	}
 	c := &raw{
 		tc: tc, began: time.Now(), next: 1, out: bufio.NewWriterSize(tc, 8<<10), greeted: make(chan struct{}), ended: make(chan struct{}),
 		heads: map[uint32]string{}, bytes: map[uint32]int{}, done: map[uint32]bool{}, reset: map[uint32]http2.ErrCode{},
+	}
+	if l.rekeys {
+		if c.keys, err = newRecords(tc, &secrets); err != nil {
+			nc.Close()
+			return nil, err
+		}
+		c.out.Reset(c.keys)
 	}
 	c.enc = hpack.NewEncoder(&c.hp)
 	c.fr = http2.NewFramer(c.out, tc)
@@ -91,7 +112,7 @@ func (r *rig) dialDeaf(settings ...http2.Setting) (*raw, error) {
 // client is dial for one that is nobody's attacker: it must come about.
 func (r *rig) client(settings ...http2.Setting) *raw {
 	r.t.Helper()
-	c, err := r.dial(settings...)
+	c, err := caller{addr: r.addr}.dial(r.t.Context(), settings...)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -250,12 +271,18 @@ func (c *raw) get(t *testing.T, path string, more ...string) {
 	}
 }
 
-// outlast waits until the engine has no connections but the other client's. The end of one that is deaf shows nowhere else: to see it in the
-// socket would be to read.
-func (c *raw) outlast(r *rig) {
-	for end := c.began.Add(maxLife); r.engine.Connections() > 1; time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(end) {
-			c.code = stillOpen
+// outlast waits until the connection has ended without reading from it.
+func (c *raw) outlast() {
+	c.code = stillOpen
+	sc, err := c.tc.NetConn().(*net.TCPConn).SyscallConn()
+	for end := c.began.Add(2 * maxLife); err == nil && time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+		err = sc.Control(func(fd uintptr) {
+			p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+			if n, err := unix.Poll(p, 0); err == nil && n > 0 {
+				c.code = "unread"
+			}
+		})
+		if c.code != stillOpen {
 			break
 		}
 	}

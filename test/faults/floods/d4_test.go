@@ -16,7 +16,7 @@ func TestD4RapidReset(t *testing.T) {
 		id, err := c.open("GET", "/hang")
 		return errors.Join(err, c.gather(func() error { return c.fr.WriteRSTStream(id, http2.ErrCodeCancel) }))
 	}})
-	t.Logf("D4: %d requests came as far as the Pod", r.pod.requests.Load())
+	t.Logf("D4: %d requests came as far as the Pod", r.pod.count().Requests)
 }
 
 // D5: streams that the client makes the proxy reset (CVE-2025-8671) count as if it had reset them.

@@ -15,7 +15,7 @@ func (c *raw) begin() (bool, error) {
 		return false, nil
 	}
 	id := c.stream()
-	block := c.block(fieldsOf("GET", "/")...)
+	block := c.block(fieldsOf("GET", "/0")...)
 	return true, c.gather(func() error { return c.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block}) })
 }
 

@@ -38,12 +38,12 @@ func TestD7HeaderBomb(t *testing.T) {
 func (c *raw) bomb(name string) error {
 	id := c.stream()
 	if id == 1 {
-		block := append(c.block(fieldsOf("GET", "/")...), c.block(name, strings.Repeat("y", 3900))...)
+		block := append(c.block(fieldsOf("GET", "/0")...), c.block(name, strings.Repeat("y", 3900))...)
 		return c.gather(func() error {
 			return c.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, EndHeaders: true, EndStream: true, BlockFragment: block})
 		})
 	}
-	block := c.block(fieldsOf("GET", "/")...)
+	block := c.block(fieldsOf("GET", "/0")...)
 	block = append(block, bytes.Repeat([]byte{0x80 | 62}, 5_000)...) // 62 is the latest entry of the table
 	return c.gather(func() error {
 		return c.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, EndHeaders: true, EndStream: true, BlockFragment: block})
@@ -57,6 +57,20 @@ func TestD7ShutWindows(t *testing.T) {
 		settings: shut, connections: 3, once: true, few: 100, options: impatient, step: func(c *raw) error {
 			_, err := c.open("GET", "/1048576")
 			return err
+		},
+	})
+}
+
+// D7: the same through tunnels (RFC 8441), whose ends may be silent for an hour: what waits for a window there is not silent.
+func TestD7ShutTunnels(t *testing.T) {
+	o := impatient
+	o.Timeouts.Stall, o.Timeouts.Idle, o.HTTP2.ExtendedConnect = 500*time.Millisecond, time.Second, true
+	withstand(t, attack{
+		settings: shut, connections: 3, once: true, few: 100, options: o, step: func(c *raw) error {
+			block := c.block(append(fieldsOf("CONNECT", "/tunnel"), ":protocol", "websocket", "sec-websocket-version", "13")...)
+			return c.gather(func() error {
+				return c.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: c.stream(), EndHeaders: true, BlockFragment: block})
+			})
 		},
 	})
 }

@@ -81,7 +81,7 @@ func TestD9AnyFrames(t *testing.T) {
 		}
 		stream := uint32(random.IntN(8))
 		if kind == http2.FrameHeaders && random.IntN(4) > 0 {
-			_, err := c.open("GET", "/")
+			_, err := c.open("GET", "/0")
 			return err
 		}
 		return c.gather(func() error { return c.fr.WriteRawFrame(kind, http2.Flags(random.Uint32()), stream, payload) })

@@ -3,6 +3,7 @@ package floods_test
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -32,10 +33,12 @@ func TestHonestCookies(t *testing.T) {
 		}
 	}
 	// What the Pod said of them, from a client that reads it.
-	o := r.other()
-	o.cookies = 120
-	if got := o.get("/cookies"); got != want {
-		t.Errorf("the Pod saw %s, want %s", got, want)
+	var cookies []*http.Cookie
+	for i := range 120 {
+		cookies = append(cookies, &http.Cookie{Name: fmt.Sprint("name", i), Value: "v"})
+	}
+	if got, err := get(r.clientOf(t), "/cookies", cookies...); got != want || err != nil {
+		t.Errorf("the Pod saw %s, %v; want %s", got, err, want)
 	}
 }
 
@@ -100,7 +103,7 @@ func TestHonestCancels(t *testing.T) {
 		if err := c.flush(); err != nil {
 			t.Fatal(err)
 		}
-		await(t, "the requests at the Pod", func() bool { return r.pod.hanging.Load() == 99 })
+		await(t, "the requests at the Pod", func() bool { return r.pod.count().Hanging == 99 })
 		began := time.Now()
 		for _, id := range images {
 			if err := c.gather(func() error { return c.fr.WriteRSTStream(id, http2.ErrCodeCancel) }); err != nil {
@@ -108,7 +111,7 @@ func TestHonestCancels(t *testing.T) {
 			}
 		}
 		c.get(t, "/")
-		await(t, "the Pod to be told", func() bool { return r.pod.hanging.Load() == 0 })
+		await(t, "the Pod to be told", func() bool { return r.pod.count().Hanging == 0 })
 		t.Logf("99 requests were given up at the Pod within %s", time.Since(began).Round(time.Millisecond))
 	}
 	if !c.isOpen() {

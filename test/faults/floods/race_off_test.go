@@ -1,0 +1,5 @@
+//go:build !race
+
+package floods_test
+
+const raceEnabled = false
