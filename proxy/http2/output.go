@@ -122,6 +122,9 @@ func (l *link) unparks() bool {
 	switch {
 	case o.ended, len(o.buf) == 0 && !o.retire && !l.closing && !l.dead:
 		return false
+	case l.dead && !o.started:
+		// Nothing is left to write, and whoever waits for the end of all goroutines may have waited already.
+		return false
 	case !o.started:
 		o.started = true
 		l.tasks.Add(1)
