@@ -84,7 +84,7 @@ func (l caller) dialDeaf(ctx context.Context, settings ...http2.Setting) (*raw, 
 		config.KeyLogWriter = &secrets
 	}
 	tc := tls.Client(nc, config)
-	_ = tc.SetDeadline(time.Now().Add(2 * maxLife))
+	_ = tc.SetDeadline(time.Now().Add(outlived()))
 	if err := tc.HandshakeContext(ctx); err != nil {
 		nc.Close()
 		return nil, err
@@ -275,7 +275,7 @@ func (c *raw) get(t *testing.T, path string, more ...string) {
 func (c *raw) outlast() {
 	c.code = stillOpen
 	sc, err := c.tc.NetConn().(*net.TCPConn).SyscallConn()
-	for end := c.began.Add(2 * maxLife); err == nil && time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+	for end := c.began.Add(outlived()); err == nil && time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
 		err = sc.Control(func(fd uintptr) {
 			p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
 			if n, err := unix.Poll(p, 0); err == nil && n > 0 {

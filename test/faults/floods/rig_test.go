@@ -17,7 +17,7 @@ import (
 )
 
 // patience is how long anything may take that will happen: it only tells a failure from a hang.
-const patience = 60 * time.Second
+const patience = 90 * time.Second
 
 // rig is an engine that serves HTTPS on loopback, and the Pods behind it.
 type rig struct {
