@@ -37,7 +37,7 @@ func restMapper(*rest.Config, *http.Client) (meta.RESTMapper, error) {
 	return m, nil
 }
 
-// cacheOptions restricts the manager's cache to what the mirror reads. Secrets are not in it; see secretWatch.
+// cacheOptions restricts the manager's cache to what the mirror reads. Secrets are not in it, and of ConfigMaps the operator's only; see caches.
 func cacheOptions(o Options, l *links) cache.Options {
 	services, slices, endpoints := cache.ByObject{}, cache.ByObject{Transform: trimSlice}, cache.ByObject{Transform: trimEndpoints}
 	unmanaged, err := labels.NewRequirement(managedEndpoints, "!", nil)
@@ -74,8 +74,8 @@ func cacheOptions(o Options, l *links) cache.Options {
 	if len(o.Namespaces) > 0 {
 		options.DefaultNamespaces = namespaces(o.Namespaces)
 	}
-	if len(o.ConfigMaps) > 0 {
-		options.ByObject[&corev1.ConfigMap{}] = configMaps(o.ConfigMaps)
+	if settings, ok := parseName(o.Ingress.Settings); ok {
+		options.ByObject[&corev1.ConfigMap{}] = cache.ByObject{Namespaces: map[string]cache.Config{settings.Namespace: byName(settings.Name)}}
 	}
 	return options
 }
@@ -108,26 +108,6 @@ func byName(name string) cache.Config {
 
 func byServiceName(name string) cache.Config {
 	return cache.Config{LabelSelector: labels.SelectorFromSet(labels.Set{discoveryv1.LabelServiceName: name})}
-}
-
-// configMaps restricts the watch to the given ones; of others in the same namespace, where several are given, no data is kept.
-func configMaps(keys []types.NamespacedName) cache.ByObject {
-	in := map[string]cache.Config{}
-	known := map[types.NamespacedName]struct{}{}
-	for _, key := range keys {
-		known[key] = struct{}{}
-		only(in, key, byName)
-	}
-	return cache.ByObject{Namespaces: in, Transform: func(o any) (any, error) {
-		c, ok := o.(*corev1.ConfigMap)
-		if !ok {
-			return o, nil
-		}
-		if _, given := known[client.ObjectKeyFromObject(c)]; !given {
-			return &corev1.ConfigMap{ObjectMeta: identity(c)}, nil
-		}
-		return trim(o)
-	}}
 }
 
 // trim drops metadata that nobody reads, before an object is stored.

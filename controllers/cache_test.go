@@ -4,13 +4,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -30,7 +30,7 @@ func TestTrim(t *testing.T) {
 	}
 	// What is no object passes through every transform.
 	tombstone := toolscache.DeletedFinalStateUnknown{Key: "ns/x"}
-	for _, f := range []toolscache.TransformFunc{trim, trimSlice, trimEndpoints, trimMetadata, newSecrets(newFixture(t, newTable).log, nil).arrive} {
+	for _, f := range []toolscache.TransformFunc{trim, trimSlice, trimEndpoints, trimMetadata, newReferents(secretKind(), logr.Discard(), nil).arrive} {
 		if got, err := f(tombstone); err != nil || got != any(tombstone) {
 			t.Errorf("a tombstone became %v, %v", got, err)
 		}
@@ -96,9 +96,8 @@ func selectors(o cache.Options, kind client.Object) map[string]string {
 func TestCacheOfSomeNamespaces(t *testing.T) {
 	o := cacheOptions(Options{
 		Namespaces: []string{"a", "b"},
-		Ingress:    ingress.Options{DefaultBackend: "system/fallback"},
+		Ingress:    ingress.Options{DefaultBackend: "system/fallback", Settings: "system/podlane"},
 		Status:     StatusOptions{PublishService: named("system", "podlane")},
-		ConfigMaps: []types.NamespacedName{named("system", "podlane"), named("b", "one"), named("b", "two")},
 	}, newLinks())
 	tests := []struct {
 		kind client.Object
@@ -108,7 +107,7 @@ func TestCacheOfSomeNamespaces(t *testing.T) {
 		{&corev1.Service{}, map[string]string{"a": "", "b": "", "system": ""}},
 		{&discoveryv1.EndpointSlice{}, map[string]string{"a": "", "b": "", "system": "kubernetes.io/service-name=fallback"}},
 		{&corev1.Endpoints{}, map[string]string{"a": "", "b": "", "system": "metadata.name=fallback"}},
-		{&corev1.ConfigMap{}, map[string]string{"system": "metadata.name=podlane", "b": ""}},
+		{&corev1.ConfigMap{}, map[string]string{"system": "metadata.name=podlane"}},
 	}
 	for _, tt := range tests {
 		got := selectors(o, tt.kind)
@@ -123,19 +122,6 @@ func TestCacheOfSomeNamespaces(t *testing.T) {
 	}
 	if len(o.DefaultNamespaces) != 2 || !o.ReaderFailOnMissingInformer {
 		t.Errorf("namespaces %v, fail on missing %t", o.DefaultNamespaces, o.ReaderFailOnMissingInformer)
-	}
-}
-
-func TestOtherConfigMapsKeepNoData(t *testing.T) {
-	by := configMaps([]types.NamespacedName{named("ns", "one"), named("ns", "two")})
-	for name, kept := range map[string]bool{"one": true, "three": false} {
-		o, err := by.Transform(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name}, Data: map[string]string{"a": "b"}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := len(o.(*corev1.ConfigMap).Data) > 0; got != kept {
-			t.Errorf("data of %s kept: %t, want %t", name, got, kept)
-		}
 	}
 }
 

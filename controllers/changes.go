@@ -9,6 +9,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/types"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -61,28 +62,30 @@ func observe[T object](ctx context.Context, from cache.Informers, kind T, on fun
 	return registration.HasSyncedChecker().Done(), nil
 }
 
-// replace makes s follow one change.
-func replace[T object](s *set[T], old, current T) {
+// replace makes s follow one change and returns the name of its object.
+func replace[T object](s *set[T], old, current T) types.NamespacedName {
 	var none T
 	if current == none {
 		s.remove(old)
-	} else {
-		s.put(current)
+		return client.ObjectKeyFromObject(old)
 	}
+	s.put(current)
+	return client.ObjectKeyFromObject(current)
 }
 
 func (m *mirror) ingressChanged(old, current *networkingv1.Ingress) {
-	replace(m.ingresses, old, current)
-	some := current
-	if some == nil {
-		some = old
+	differs := old == nil || current == nil || ingressDiffers(old, current)
+	m.view.Lock()
+	key := replace(m.ingresses, old, current)
+	if differs {
+		m.referOne(key)
 	}
-	if old == nil || current == nil || ingressDiffers(old, current) {
-		m.referOne(client.ObjectKeyFromObject(some))
+	m.view.Unlock()
+	if differs {
 		m.tableChanged()
 	}
 	if current != nil {
-		m.subscribers.ingress(client.ObjectKeyFromObject(current))
+		m.subscribers.ingress(key)
 	}
 }
 
@@ -93,11 +96,11 @@ func ingressDiffers(old, current *networkingv1.Ingress) bool {
 }
 
 func (m *mirror) classChanged(old, current *networkingv1.IngressClass) {
+	m.view.Lock()
 	replace(m.classes, old, current)
 	m.ownership.Store(ingress.NewOwnership(m.classes.list(), m.options.Ingress))
-	if m.referring.Load() {
-		m.referAll()
-	}
+	m.referAll()
+	m.view.Unlock()
 	m.tableChanged()
 	m.subscribers.ownership()
 }
@@ -121,8 +124,12 @@ func serviceDiffers(old, current *corev1.Service) bool {
 		!equality.Semantic.DeepEqual(&old.Spec, &current.Spec)
 }
 
-func (m *mirror) configMapChanged(old, current *corev1.ConfigMap) {
-	replace(m.configMaps, old, current)
+// settingsChanged follows the operator's ConfigMap, which names objects, and says which ones annotations may name.
+func (m *mirror) settingsChanged(old, current *corev1.ConfigMap) {
+	m.view.Lock()
+	replace(m.settings, old, current)
+	m.referAll()
+	m.view.Unlock()
 	m.tableChanged()
 }
 

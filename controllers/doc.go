@@ -17,7 +17,8 @@
 //
 // The verbs below are all that is used; chart and config/rbac repeat them. With [Options].Namespaces set, everything but ingressclasses and
 // nodes can be granted by Roles in those namespaces; ingressclasses are optional then (see [Options]). Leases are needed in the namespace of
-// the lease, pods and nodes only for [StatusOptions].Nodes.
+// the lease, pods and nodes only for [StatusOptions].Nodes. ConfigMaps but for the operator's own are optional: where they may not be listed, those that
+// annotations and settings name are not found.
 //
 // +kubebuilder:rbac:groups=networking.k8s.io,resources=ingresses;ingressclasses,verbs=get;list;watch
 // +kubebuilder:rbac:groups=networking.k8s.io,resources=ingresses/status,verbs=patch

@@ -84,9 +84,10 @@ func countEndpoints(_ *corev1.Service, s []*discoveryv1.EndpointSlice, e *corev1
 // fixture is a publisher and its surroundings without an API server.
 type fixture struct {
 	*publisher
-	plane  *plane
-	api    *secretAPI
-	events *recorder
+	plane   *plane
+	api     *objectAPI
+	events  *recorder
+	secrets *referents[*corev1.Secret]
 }
 
 // recorder writes down what the Observer is told.
@@ -131,19 +132,18 @@ func (r *recorder) observer() Observer {
 // newFixture wires a publisher as SetupWithManager does, with a mirror that is complete.
 func newFixture(t testing.TB, build BuildFunc) *fixture {
 	t.Helper()
-	f := &fixture{plane: &plane{}, api: &secretAPI{secrets: map[types.NamespacedName]*corev1.Secret{}}, events: &recorder{}}
+	f := &fixture{plane: &plane{}, api: &objectAPI{secrets: map[types.NamespacedName]*corev1.Secret{}, configMaps: map[types.NamespacedName]*corev1.ConfigMap{}}, events: &recorder{}}
 	m := newMirror(Options{Ingress: ingress.Options{EveryClass: true}, Observer: f.events.observer()})
 	m.log = logr.Discard()
-	m.secrets = newSecrets(m.log, f.api)
-	m.secrets.changed = m.tableChanged
-	m.secrets.queue = workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[types.NamespacedName](time.Second, time.Minute))
-	t.Cleanup(m.secrets.queue.ShutDown)
+	m.hold(newReferents(secretKind(), m.log, f.api), newReferents(configMapKind(), m.log, f.api))
+	m.secrets.queue, m.configMaps.queue = newQueue(t), newQueue(t)
+	f.secrets = m.secrets
 	m.complete.Store(true)
-	m.referring.Store(true)
+	m.referring = true
 	m.setWaiting(nil)
 	a := &addresses{mirror: m, resolve: countEndpoints, plane: f.plane, observer: m.options.Observer, seed: maphash.MakeSeed()}
 	f.publisher = &publisher{
-		mirror: m, secrets: m.secrets, addresses: a, links: newLinks(), build: build, plane: f.plane, observer: m.options.Observer,
+		mirror: m, addresses: a, links: newLinks(), build: build, plane: f.plane, observer: m.options.Observer,
 		log: logr.Discard(), problemsChanged: func() {}, first: make(chan struct{}),
 	}
 	m.subscribers = subscribers{
@@ -152,20 +152,29 @@ func newFixture(t testing.TB, build BuildFunc) *fixture {
 	return f
 }
 
-// secretAPI is an API server that has Secrets and counts how often each was fetched.
-type secretAPI struct {
-	client.Reader
-	mu      sync.Mutex
-	secrets map[types.NamespacedName]*corev1.Secret
-	fetched []types.NamespacedName
-	err     error
-	delay   time.Duration
+// newQueue returns a queue of what is to be fetched, which ends with the test.
+func newQueue(t testing.TB) workqueue.TypedRateLimitingInterface[types.NamespacedName] {
+	t.Helper()
+	q := workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[types.NamespacedName](time.Second, time.Minute))
+	t.Cleanup(q.ShutDown)
+	return q
 }
 
-func (a *secretAPI) Get(ctx context.Context, key client.ObjectKey, o client.Object, _ ...client.GetOption) error {
+// objectAPI is an API server that has Secrets and ConfigMaps and writes down which were fetched.
+type objectAPI struct {
+	client.Reader
+	mu         sync.Mutex
+	secrets    map[types.NamespacedName]*corev1.Secret
+	configMaps map[types.NamespacedName]*corev1.ConfigMap
+	fetched    []types.NamespacedName
+	err        error
+	delay      time.Duration
+}
+
+func (a *objectAPI) Get(ctx context.Context, key client.ObjectKey, o client.Object, _ ...client.GetOption) error {
 	a.mu.Lock()
 	a.fetched = append(a.fetched, key)
-	secret, err, delay := a.secrets[key], a.err, a.delay
+	secret, configMap, err, delay := a.secrets[key], a.configMaps[key], a.err, a.delay
 	a.mu.Unlock()
 	if delay > 0 {
 		select {
@@ -177,20 +186,28 @@ func (a *secretAPI) Get(ctx context.Context, key client.ObjectKey, o client.Obje
 	if err != nil {
 		return err
 	}
-	if secret == nil {
-		return apierrors.NewNotFound(schema.GroupResource{Resource: "secrets"}, key.Name)
+	switch o := o.(type) {
+	case *corev1.Secret:
+		if secret != nil {
+			secret.DeepCopyInto(o)
+			return nil
+		}
+	case *corev1.ConfigMap:
+		if configMap != nil {
+			configMap.DeepCopyInto(o)
+			return nil
+		}
 	}
-	secret.DeepCopyInto(o.(*corev1.Secret))
-	return nil
+	return apierrors.NewNotFound(schema.GroupResource{Resource: typeName(o)}, key.Name)
 }
 
-func (a *secretAPI) count() int {
+func (a *objectAPI) count() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return len(a.fetched)
 }
 
-func (a *secretAPI) change(f func()) {
+func (a *objectAPI) change(f func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	f()

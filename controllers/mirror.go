@@ -13,7 +13,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -24,26 +23,30 @@ import (
 )
 
 // mirror holds the objects of every watched kind and tells its subscribers what changed. It is the manager's Runnable that
-// starts the watches in the order of their dependence: Secrets come after Ingresses, whose references decide what
-// is kept of them. It runs on every replica.
+// starts the watches in the order of their dependence: Secrets and ConfigMaps come after Ingresses and the operator's ConfigMap, whose
+// references decide what is kept of them. It runs on every replica.
 type mirror struct {
-	options Options
-	log     logr.Logger
-	cache   cache.Cache
-	reader  client.Reader // the API server itself
-	secrets *secrets
+	options    Options
+	log        logr.Logger
+	cache      cache.Cache
+	reader     client.Reader // the API server itself
+	caches     caches
+	secrets    *referents[*corev1.Secret]
+	configMaps *referents[*corev1.ConfigMap] // but for the operator's
 
-	ingresses  *set[*networkingv1.Ingress]
-	classes    *set[*networkingv1.IngressClass]
-	services   *set[*corev1.Service]
-	configMaps *set[*corev1.ConfigMap]
-	endpoints  *endpointIndex
-	ownership  atomic.Pointer[ingress.Ownership]
+	ingresses *set[*networkingv1.Ingress]
+	classes   *set[*networkingv1.IngressClass]
+	services  *set[*corev1.Service]
+	settings  *set[*corev1.ConfigMap] // the operator's ConfigMap
+	endpoints *endpointIndex
+	ownership atomic.Pointer[ingress.Ownership]
 
 	subscribers subscribers
-	// refer orders the readings of references to Secrets; they begin once Ingresses and classes have synced.
-	refer     sync.Mutex
-	referring atomic.Bool
+	// view is held while an object changes together with what it refers to, and while a Snapshot is taken: so none has an Ingress
+	// whose references are not counted yet.
+	view sync.Mutex
+	// referring says that references are read: once the objects that have them have synced. It is guarded by view.
+	referring bool
 	// complete is set once every kind has synced; before that nobody is told to build a table.
 	complete atomic.Bool
 
@@ -67,13 +70,13 @@ type subscribers struct {
 
 func newMirror(o Options) *mirror {
 	m := &mirror{
-		options:    o,
-		ingresses:  newSet[*networkingv1.Ingress](),
-		classes:    newSet[*networkingv1.IngressClass](),
-		services:   newSet[*corev1.Service](),
-		configMaps: newSet[*corev1.ConfigMap](),
-		endpoints:  newEndpointIndex(),
-		waiting:    []string{"start"},
+		options:   o,
+		ingresses: newSet[*networkingv1.Ingress](),
+		classes:   newSet[*networkingv1.IngressClass](),
+		services:  newSet[*corev1.Service](),
+		settings:  newSet[*corev1.ConfigMap](),
+		endpoints: newEndpointIndex(),
+		waiting:   []string{"start"},
 	}
 	m.ownership.Store(ingress.NewOwnership(nil, o.Ingress))
 	return m
@@ -91,16 +94,20 @@ func (m *mirror) Start(ctx context.Context) error {
 	if err := m.observeClasses(ctx, watches); err != nil {
 		return err
 	}
-	if err := m.await(ctx, watches, "Ingress", "IngressClass"); err != nil {
+	if err := m.await(ctx, watches, "Ingress", "IngressClass", settingsWatch); err != nil {
 		return nil // ctx ended: an orderly stop
 	}
-	m.referring.Store(true)
+	m.view.Lock()
+	m.referring = true
 	m.referAll()
-	stopped, err := m.secrets.start(ctx, watches)
-	if err != nil {
-		return err
+	m.view.Unlock()
+	for _, start := range []func(context.Context, map[string]<-chan struct{}) (func(), error){m.startSecrets, m.startConfigMaps} {
+		stopped, err := start(ctx, watches)
+		if err != nil {
+			return err
+		}
+		defer stopped()
 	}
-	defer stopped()
 	if err := m.await(ctx, watches); err != nil {
 		return nil
 	}
@@ -117,6 +124,9 @@ func (m *mirror) tableChanged() {
 	}
 }
 
+// settingsWatch is the watch of the operator's ConfigMap.
+const settingsWatch = "ConfigMap of settings"
+
 // observeAll starts the watches that depend on nothing and adds a channel for each that is closed when it has synced.
 func (m *mirror) observeAll(ctx context.Context, synced map[string]<-chan struct{}) error {
 	var err error
@@ -132,23 +142,24 @@ func (m *mirror) observeAll(ctx context.Context, synced map[string]<-chan struct
 	if synced["Endpoints"], err = observe(ctx, m.cache, &corev1.Endpoints{}, m.endpointsChanged); err != nil {
 		return err
 	}
-	if len(m.options.ConfigMaps) > 0 {
-		if synced["ConfigMap"], err = observe(ctx, m.cache, &corev1.ConfigMap{}, m.configMapChanged); err != nil {
+	if _, named := parseName(m.options.Ingress.Settings); named {
+		if synced[settingsWatch], err = observe(ctx, m.cache, &corev1.ConfigMap{}, m.settingsChanged); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// observeClasses watches IngressClasses, which belong to no namespace: where namespaces are given and the right is missing, one class
-// of the operator's name stands for them.
+// observeClasses watches IngressClasses, which belong to no namespace: where namespaces are given and the right is missing, classes
+// of known names stand for them.
 func (m *mirror) observeClasses(ctx context.Context, synced map[string]<-chan struct{}) error {
-	if len(m.options.Namespaces) > 0 && !m.mayListClasses(ctx) {
-		m.log.Info("IngressClasses may not be listed: Ingresses are taken by the name of their class", "class", m.options.Ingress.IngressClass)
-		m.classChanged(nil, &networkingv1.IngressClass{
-			ObjectMeta: metav1.ObjectMeta{Name: m.options.Ingress.IngressClass},
-			Spec:       networkingv1.IngressClassSpec{Controller: m.options.Ingress.ControllerClass},
-		})
+	if len(m.options.Namespaces) > 0 && !m.may(ctx, &networkingv1.IngressClassList{}) {
+		var names []string
+		for _, c := range standIns(m.options.Ingress) {
+			names = append(names, c.Name)
+			m.classChanged(nil, c)
+		}
+		m.log.Info("IngressClasses may not be listed: Ingresses are taken by the name of their class", "classes", names)
 		done := make(chan struct{})
 		close(done)
 		synced["IngressClass"] = done
@@ -159,20 +170,21 @@ func (m *mirror) observeClasses(ctx context.Context, synced map[string]<-chan st
 	return err
 }
 
-// mayListClasses asks until the API server says yes or no, or ctx ends.
-func (m *mirror) mayListClasses(ctx context.Context) bool {
-	for {
-		err := m.reader.List(ctx, &networkingv1.IngressClassList{}, client.Limit(1))
-		if err == nil || ctx.Err() != nil {
-			return true
-		}
-		if apierrors.IsForbidden(err) {
-			return false
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(time.Second):
-		}
+// nginxClassName is how ingress-nginx's manifests and chart name its class.
+const nginxClassName = "nginx"
+
+// standIns are the classes that are taken to exist where none may be read: the operator's, and ingress-nginx's if that is claimed.
+func standIns(o ingress.Options) []*networkingv1.IngressClass {
+	class := func(name, controller string) *networkingv1.IngressClass {
+		return &networkingv1.IngressClass{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: networkingv1.IngressClassSpec{Controller: controller}}
+	}
+	switch {
+	case !o.ClaimNginx:
+		return []*networkingv1.IngressClass{class(o.IngressClass, o.ControllerClass)}
+	case o.IngressClass == nginxClassName:
+		return []*networkingv1.IngressClass{class(nginxClassName, ingress.NginxClass)}
+	default:
+		return []*networkingv1.IngressClass{class(o.IngressClass, o.ControllerClass), class(nginxClassName, ingress.NginxClass)}
 	}
 }
 
@@ -233,34 +245,6 @@ func (m *mirror) owns(i *networkingv1.Ingress) bool { return m.ownership.Load().
 func (m *mirror) owned() []*networkingv1.Ingress {
 	o := m.ownership.Load()
 	return slices.DeleteFunc(m.ingresses.list(), func(i *networkingv1.Ingress) bool { return !o.Owns(i) })
-}
-
-// referAll tells which Secrets are referred to by all Ingresses and the options.
-func (m *mirror) referAll() {
-	m.secrets.refer(types.NamespacedName{}, optionSecrets(m.options.Ingress))
-	for _, i := range m.ingresses.list() {
-		m.referOne(client.ObjectKeyFromObject(i))
-	}
-}
-
-// referOne tells which Secrets one Ingress refers to now: none if it is gone or not ours.
-func (m *mirror) referOne(key types.NamespacedName) {
-	if !m.referring.Load() {
-		return
-	}
-	// The object is looked up under the lock, so that the last reading is of the last version.
-	m.refer.Lock()
-	defer m.refer.Unlock()
-	var refs []types.NamespacedName
-	if i := m.ingresses.find(key); i != nil && m.owns(i) {
-		refs = ingress.SecretRefs(ingress.Snapshot{Ingresses: []*networkingv1.Ingress{i}, Options: ingress.Options{EveryClass: true, AnnotationPrefixes: m.options.Ingress.AnnotationPrefixes, References: m.options.Ingress.References}})
-	}
-	m.secrets.refer(key, refs)
-}
-
-// optionSecrets returns the Secrets that the options name: the default certificate, and the keys of session tickets.
-func optionSecrets(o ingress.Options) []types.NamespacedName {
-	return ingress.SecretRefs(ingress.Snapshot{Options: o})
 }
 
 // parseName splits namespace/name; ok is false for anything else.

@@ -51,8 +51,7 @@ func TestOperatorsSecretsOutsideTheNamespaces(t *testing.T) {
 		{"two in another", []types.NamespacedName{name("x", "a"), name("x", "b")}, map[string]string{"x": "type=t"}},
 		{"three in another", []types.NamespacedName{name("x", "a"), name("x", "b"), name("x", "c")}, map[string]string{"x": "type=t"}},
 	} {
-		w := secretWatch{namespaces: []string{"apps"}, operators: c.operators}
-		got := w.selectors(fields.OneTermEqualSelector("type", "t"))
+		got := operatorsSecrets([]string{"apps"}, c.operators, fields.OneTermEqualSelector("type", "t"), nil).Namespaces
 		if own, ok := got["apps"]; !ok || own.FieldSelector != nil || len(got) != 1+len(c.want) {
 			t.Errorf("%s: %v", c.story, got)
 		}

@@ -51,12 +51,12 @@ type Observer struct {
 // Options are the operator's settings. The zero value watches every namespace, has no election and writes no status.
 type Options struct {
 	// Namespaces restricts every namespaced watch; empty means all. With it, a replica that may not list IngressClasses
-	// goes on without them: Ingresses of the class name Ingress.IngressClass are taken then, whatever an IngressClass says.
+	// goes on without them: Ingresses of the class name Ingress.IngressClass are taken then, whatever an IngressClass says, and
+	// with Ingress.ClaimNginx those of the class name nginx as ingress-nginx's.
 	Namespaces []string
-	// Ingress is part of every Snapshot. Its DefaultBackend, DefaultCertificate and TicketKeys are watched wherever they are.
+	// Ingress is part of every Snapshot. Its DefaultBackend, DefaultCertificate, TicketKeys and Settings are watched wherever they are. Other
+	// ConfigMaps that annotations or the settings name are read in the namespaces where ConfigMaps may be listed.
 	Ingress ingress.Options
-	// ConfigMaps are the only ones that are watched and part of the Snapshot.
-	ConfigMaps []types.NamespacedName
 	// Status says what is written to Ingresses.
 	Status StatusOptions
 	// Election says how replicas agree on the one that writes status and Events.

@@ -66,19 +66,10 @@ func (c *Controllers) ManagerOptions() ctrl.Options {
 // SetupWithManager adds everything to m, which must have been made with ManagerOptions.
 func (c *Controllers) SetupWithManager(m manager.Manager) error {
 	log := m.GetLogger().WithName("controllers")
-	secrets := newSecrets(log, m.GetAPIReader())
-	secrets.watch = secretWatch{
-		config:     m.GetConfig(),
-		client:     m.GetHTTPClient(),
-		scheme:     m.GetScheme(),
-		mapper:     m.GetRESTMapper(),
-		links:      c.links,
-		namespaces: c.options.Namespaces,
-	}
-	secrets.watch.operators = optionSecrets(c.options.Ingress)
-	secrets.changed = c.mirror.tableChanged
-	c.mirror.log, c.mirror.cache, c.mirror.reader, c.mirror.secrets = log, m.GetCache(), m.GetAPIReader(), secrets
-	c.publisher.log, c.publisher.secrets = log, secrets
+	c.mirror.log, c.mirror.cache, c.mirror.reader = log, m.GetCache(), m.GetAPIReader()
+	c.mirror.caches = caches{config: m.GetConfig(), client: m.GetHTTPClient(), scheme: m.GetScheme(), mapper: m.GetRESTMapper(), links: c.links}
+	c.mirror.hold(newReferents(secretKind(), log, m.GetAPIReader()), newReferents(configMapKind(), log, m.GetAPIReader()))
+	c.publisher.log = log
 
 	status, source := c.statusWriter(m)
 	events, err := c.eventWriter(m)

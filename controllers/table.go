@@ -23,7 +23,6 @@ type tableRequest struct{}
 // publisher is the reconciler that builds and publishes the Table. One worker runs it, on every replica.
 type publisher struct {
 	mirror    *mirror
-	secrets   *secrets
 	addresses *addresses
 	links     *links
 	build     BuildFunc
@@ -77,7 +76,11 @@ func (p *publisher) Reconcile(ctx context.Context, _ tableRequest) (reconcile.Re
 
 // publish builds a Table from what the mirror holds and makes it live, unless Build panics or nothing changed.
 func (p *publisher) publish(ctx context.Context, firstEvent time.Time) error {
-	snapshot, err := p.snapshot(ctx)
+	budget := laterFetchBudget
+	if p.generation.Load() == 0 {
+		budget = firstFetchBudget
+	}
+	snapshot, err := p.mirror.snapshot(ctx, budget)
 	if err != nil {
 		return err
 	}
@@ -107,26 +110,6 @@ func (p *publisher) publish(ctx context.Context, firstEvent time.Time) error {
 		p.observer.OnPublish(generation, cost, time.Since(firstEvent))
 	}
 	return nil
-}
-
-// snapshot collects what Build reads. It waits a little for Secrets that have to be fetched.
-func (p *publisher) snapshot(ctx context.Context) (ingress.Snapshot, error) {
-	budget := laterSecretBudget
-	if p.generation.Load() == 0 {
-		budget = firstSecretBudget
-	}
-	secrets, err := p.secrets.collect(ctx, budget)
-	if err != nil {
-		return ingress.Snapshot{}, err
-	}
-	return ingress.Snapshot{
-		Ingresses:  p.mirror.ingresses.list(),
-		Classes:    p.mirror.classes.list(),
-		Services:   p.mirror.services.list(),
-		Secrets:    secrets,
-		ConfigMaps: p.mirror.configMaps.list(),
-		Options:    p.mirror.options.Ingress,
-	}, nil
 }
 
 // compile calls Build and turns a panic into an error.

@@ -304,10 +304,10 @@ func TestWhatWakesTheTable(t *testing.T) {
 		}, true},
 		{"Service gone", func(m *mirror) { m.serviceChanged(newService("s"), nil) }, true},
 		{"EndpointSlice", func(m *mirror) { m.sliceChanged(nil, newSlice("s-1", "s", 1)) }, false},
-		{"Secret that nobody refers to", func(m *mirror) { m.secrets.tlsChanged(nil, tlsSecret("s", "1")) }, false},
+		{"Secret that nobody refers to", func(m *mirror) { m.secrets.fullChanged(nil, tlsSecret("s", "1")) }, false},
 		{"Secret that is referred to", func(m *mirror) {
 			m.secrets.refer(named("ns", "i"), names("s"))
-			m.secrets.tlsChanged(nil, tlsSecret("s", "1"))
+			m.secrets.fullChanged(nil, tlsSecret("s", "1"))
 		}, true},
 		{"anything before the mirror is complete", func(m *mirror) {
 			m.complete.Store(false)

@@ -262,9 +262,6 @@ func controllersOptions(o *controllerOptions, self types.NamespacedName, namespa
 			LeaseDuration: c.ElectionTTL,
 		},
 	}
-	if name := o.ingress.ConfigMap; name != "" {
-		options.ConfigMaps = []types.NamespacedName{parseObject(name)}
-	}
 	if c.PublishNodes {
 		options.Status.Nodes = &controllers.NodeAddresses{Internal: c.InternalNodeIP}
 	}

@@ -187,9 +187,7 @@ func TestControllersOptions(t *testing.T) {
 	for args, change := range map[string]func(*controllers.Options){
 		"":                      func(*controllers.Options) {},
 		"--watch-namespace=a,b": func(o *controllers.Options) { o.Namespaces = []string{"a", "b"} },
-		"--configmap=a/b": func(o *controllers.Options) {
-			o.ConfigMaps, o.Ingress.Settings = []types.NamespacedName{{Namespace: "a", Name: "b"}}, "a/b"
-		},
+		"--configmap=a/b":       func(o *controllers.Options) { o.Ingress.Settings = "a/b" },
 		"--publish-service=a/b": func(o *controllers.Options) {
 			o.Status.PublishService = types.NamespacedName{Namespace: "a", Name: "b"}
 		},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -32,34 +33,33 @@ func (f *fixture) arrives(t *testing.T, s *corev1.Secret) {
 	if !ok || len(bare.Data) != 0 || bare == s {
 		t.Fatalf("the cache would store %+v", o)
 	}
-	f.secrets.tlsChanged(f.secrets.tls.find(named(s.Namespace, s.Name)), bare)
+	f.secrets.fullChanged(f.secrets.full.find(named(s.Namespace, s.Name)), bare)
 }
 
 // workers runs the fetchers to the end of the test.
 func (f *fixture) workers(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		f.secrets.fetchLoop(ctx)
-		close(done)
-	}()
+	var running sync.WaitGroup
+	running.Go(func() { f.secrets.fetchLoop(ctx) })
+	running.Go(func() { f.mirror.configMaps.fetchLoop(ctx) })
 	t.Cleanup(func() {
 		cancel()
 		f.secrets.queue.ShutDown()
-		<-done
+		f.mirror.configMaps.queue.ShutDown()
+		running.Wait()
 	})
 }
 
 // collected returns "name=tls.crt" of each Secret that the next table would get.
 func (f *fixture) collected(t *testing.T, budget time.Duration) []string {
 	t.Helper()
-	found, err := f.secrets.collect(t.Context(), budget)
+	snapshot, err := f.mirror.snapshot(t.Context(), budget)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var got []string
-	for _, s := range found {
+	for _, s := range snapshot.Secrets {
 		got = append(got, s.Name+"="+string(s.Data["tls.crt"]))
 	}
 	slices.Sort(got)
@@ -97,7 +97,7 @@ func TestSecretDataIsKeptOnlyWhereItIsWanted(t *testing.T) {
 		// Nobody refers to it any more: the data goes, the name stays.
 		f.mirror.ingressChanged(newIngress("i", "a"), nil)
 		wantSecrets(t, f.collected(t, time.Second))
-		if len(f.secrets.held) != 0 || f.secrets.tls.find(named("ns", "a")) == nil {
+		if len(f.secrets.held) != 0 || f.secrets.full.find(named("ns", "a")) == nil {
 			t.Error("the data of a Secret that nobody refers to is held")
 		}
 
@@ -112,7 +112,7 @@ func TestSecretDataIsKeptOnlyWhereItIsWanted(t *testing.T) {
 		f.arrives(t, tlsSecret("a", "3", "A3"))
 		wantSecrets(t, f.collected(t, time.Second), "a=A3")
 
-		f.secrets.tlsChanged(tlsSecret("a", "3"), nil)
+		f.secrets.fullChanged(tlsSecret("a", "3"), nil)
 		wantSecrets(t, f.collected(t, time.Second))
 	})
 }
@@ -139,8 +139,8 @@ func TestSecretOfAnotherTypeIsFetched(t *testing.T) {
 		opaque := tlsSecret("o", "1", "O1")
 		opaque.Type = corev1.SecretTypeOpaque
 		f.api.secrets[named("ns", "o")] = opaque
-		f.secrets.otherChanged(nil, metadata("o", "1"))
-		f.secrets.otherChanged(nil, metadata("unwanted", "1"))
+		f.secrets.bareChanged(nil, metadata("o", "1"))
+		f.secrets.bareChanged(nil, metadata("unwanted", "1"))
 		f.mirror.ingressChanged(nil, newIngress("i", "o"))
 		wantSecrets(t, f.collected(t, time.Second), "o=O1")
 		if got := f.api.fetched; !slices.Equal(got, names("o")) {
@@ -151,23 +151,23 @@ func TestSecretOfAnotherTypeIsFetched(t *testing.T) {
 		newer := opaque.DeepCopy()
 		newer.ResourceVersion, newer.Data["tls.crt"] = "3", []byte("O3")
 		f.api.change(func() { f.api.secrets[named("ns", "o")] = newer })
-		f.secrets.otherChanged(metadata("o", "1"), metadata("o", "2"))
+		f.secrets.bareChanged(metadata("o", "1"), metadata("o", "2"))
 		wantSecrets(t, f.collected(t, time.Second), "o=O3")
-		f.secrets.otherChanged(metadata("o", "2"), metadata("o", "3"))
+		f.secrets.bareChanged(metadata("o", "2"), metadata("o", "3"))
 		wantSecrets(t, f.collected(t, time.Second), "o=O3")
 		if n := f.api.count(); n != 2 {
 			t.Errorf("%d fetches, want 2", n)
 		}
 
 		// It is made again with the type whose data is watched.
-		f.secrets.otherChanged(metadata("o", "3"), nil)
+		f.secrets.bareChanged(metadata("o", "3"), nil)
 		f.arrives(t, tlsSecret("o", "4", "O4"))
 		wantSecrets(t, f.collected(t, time.Second), "o=O4")
 
 		// And back.
 		f.api.change(func() { f.api.secrets[named("ns", "o")] = tlsSecret("o", "5", "O5") })
-		f.secrets.tlsChanged(tlsSecret("o", "4"), nil)
-		f.secrets.otherChanged(nil, metadata("o", "5"))
+		f.secrets.fullChanged(tlsSecret("o", "4"), nil)
+		f.secrets.bareChanged(nil, metadata("o", "5"))
 		wantSecrets(t, f.collected(t, time.Second), "o=O5")
 	})
 }
@@ -176,7 +176,7 @@ func TestSecretThatIsGoneWhenFetched(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, newTable)
 		f.workers(t)
-		f.secrets.otherChanged(nil, metadata("o", "1"))
+		f.secrets.bareChanged(nil, metadata("o", "1"))
 		f.mirror.ingressChanged(nil, newIngress("i", "o"))
 		wantSecrets(t, f.collected(t, time.Second))
 		wantSecrets(t, f.collected(t, time.Second))
@@ -192,28 +192,28 @@ func TestSlowFetchHoldsTheTableForItsBudgetOnly(t *testing.T) {
 		f.workers(t)
 		f.api.delay = time.Second
 		f.api.secrets[named("ns", "o")] = tlsSecret("o", "1", "O1")
-		f.secrets.otherChanged(nil, metadata("o", "1"))
+		f.secrets.bareChanged(nil, metadata("o", "1"))
 		f.mirror.ingressChanged(nil, newIngress("i", "o"))
 		f.pacer.begin()
 		start := time.Now()
-		wantSecrets(t, f.collected(t, laterSecretBudget))
-		if d := time.Since(start); d != laterSecretBudget {
-			t.Errorf("waited %v, want %v", d, laterSecretBudget)
+		wantSecrets(t, f.collected(t, laterFetchBudget))
+		if d := time.Since(start); d != laterFetchBudget {
+			t.Errorf("waited %v, want %v", d, laterFetchBudget)
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if _, pending := f.pacer.hold(); !pending {
 			t.Error("the Secret has come, but no table is built with it")
 		}
-		wantSecrets(t, f.collected(t, laterSecretBudget), "o=O1")
+		wantSecrets(t, f.collected(t, laterFetchBudget), "o=O1")
 
 		// What was waited for needs no second table.
 		f.pacer.begin()
 		f.api.delay = time.Millisecond
 		f.api.change(func() { f.api.secrets[named("ns", "o")] = tlsSecret("o", "2", "O2") })
-		f.secrets.otherChanged(metadata("o", "1"), metadata("o", "2"))
+		f.secrets.bareChanged(metadata("o", "1"), metadata("o", "2"))
 		f.pacer.begin()
-		wantSecrets(t, f.collected(t, laterSecretBudget), "o=O2")
+		wantSecrets(t, f.collected(t, laterFetchBudget), "o=O2")
 		synctest.Wait()
 		if _, pending := f.pacer.hold(); pending {
 			t.Error("a second table for what the first one contains")
@@ -226,13 +226,13 @@ func TestFailedFetchIsTriedAgain(t *testing.T) {
 		f := newFixture(t, newTable)
 		f.workers(t)
 		f.api.secrets[named("ns", "o")] = tlsSecret("o", "1", "O1")
-		f.secrets.otherChanged(nil, metadata("o", "1"))
+		f.secrets.bareChanged(nil, metadata("o", "1"))
 		f.mirror.ingressChanged(nil, newIngress("i", "o"))
 		wantSecrets(t, f.collected(t, time.Second), "o=O1")
 
 		// The API server is away: the last good data stays, and the table does not wait a second time.
 		f.api.change(func() { f.api.err = errors.New("connection refused") })
-		f.secrets.otherChanged(metadata("o", "1"), metadata("o", "2"))
+		f.secrets.bareChanged(metadata("o", "1"), metadata("o", "2"))
 		wantSecrets(t, f.collected(t, time.Second), "o=O1")
 		start := time.Now()
 		wantSecrets(t, f.collected(t, time.Second), "o=O1")
@@ -259,9 +259,9 @@ func TestSecretIsNotWantedAnyMoreWhileItIsFetched(t *testing.T) {
 		f.workers(t)
 		f.api.delay = time.Second
 		f.api.secrets[named("ns", "o")] = tlsSecret("o", "1", "O1")
-		f.secrets.otherChanged(nil, metadata("o", "1"))
+		f.secrets.bareChanged(nil, metadata("o", "1"))
 		f.mirror.ingressChanged(nil, newIngress("i", "o"))
-		f.collected(t, laterSecretBudget)
+		f.collected(t, laterFetchBudget)
 		f.mirror.ingressChanged(newIngress("i", "o"), nil)
 		time.Sleep(2 * time.Second)
 		f.secrets.mu.Lock()
@@ -280,11 +280,11 @@ func TestWatchOvertakesFetch(t *testing.T) {
 		f.api.secrets[named("ns", "a")] = tlsSecret("a", "1", "A1")
 		f.arrives(t, tlsSecret("a", "1", "A1"))
 		f.mirror.ingressChanged(nil, newIngress("i", "a"))
-		wantSecrets(t, f.collected(t, laterSecretBudget))
+		wantSecrets(t, f.collected(t, laterFetchBudget))
 		// While the old version is on its way from the API server, the watch brings the new one.
 		f.arrives(t, tlsSecret("a", "2", "A2"))
 		time.Sleep(2 * time.Second)
-		wantSecrets(t, f.collected(t, laterSecretBudget), "a=A2")
+		wantSecrets(t, f.collected(t, laterFetchBudget), "a=A2")
 		if n := f.api.count(); n != 1 {
 			t.Errorf("%d fetches, want one", n)
 		}
