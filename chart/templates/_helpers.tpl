@@ -190,7 +190,7 @@ probes, RBAC or the grace period depend on it, are refused.
   resources: [ingresses/status]
   verbs: [patch]
 - apiGroups: [""]
-  resources: [services, endpoints, secrets]
+  resources: [services, endpoints, secrets, configmaps]
   verbs: [get, list, watch]
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]

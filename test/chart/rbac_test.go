@@ -49,6 +49,8 @@ func ruleLines(where string, rules []rbacv1.PolicyRule) []string {
 // everywhere is what Podlane needs in the namespaces that it watches.
 func everywhere(where string) []string {
 	return []string{
+		// Annotations name ConfigMaps with headers and the like. What nobody names is not kept.
+		where + " configmaps get,list,watch",
 		where + " endpoints get,list,watch",
 		where + " endpointslices.discovery.k8s.io get,list,watch",
 		where + " events.events.k8s.io create,patch",

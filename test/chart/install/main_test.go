@@ -114,7 +114,7 @@ func TestInstalled(t *testing.T) {
 		i.waitEvent()
 		i.checkLease()
 		for _, right := range [][3]string{
-			{"create", "pods", ""}, {"list", "nodes", ""}, {"list", "pods", i.home.Name}, {"list", "configmaps", ""}, {"list", "configmaps", i.home.Name},
+			{"create", "pods", ""}, {"list", "nodes", ""}, {"list", "pods", i.home.Name}, {"create", "configmaps", i.home.Name},
 			{"update", "ingresses", i.apps.Name}, {"delete", "secrets", i.apps.Name}, {"get", "leases", i.apps.Name}, {"get", "leases", i.home.Name},
 		} {
 			if i.can(right[0], right[1], right[2]) {
@@ -142,7 +142,8 @@ func TestInstalled(t *testing.T) {
 		i.waitStatus(c.NodeIP().String())
 		i.waitEvent()
 		i.checkLease()
-		if i.can("list", "secrets", "") || i.can("list", "secrets", i.home.Name) || i.can("list", "ingressclasses", "") {
+		if i.can("list", "secrets", "") || i.can("list", "secrets", i.home.Name) || i.can("list", "ingressclasses", "") ||
+			i.can("list", "configmaps", "") || i.can("list", "configmaps", i.home.Name) {
 			t.Error("Podlane may read more than the one namespace")
 		}
 	})
