@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/go-logr/logr/funcr"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
@@ -128,9 +129,13 @@ type replica struct {
 	stop func()
 
 	mu       sync.Mutex
-	live     []time.Duration // event to live
-	set      []time.Duration // event to set
-	problems map[ingress.Reason]int
+	snapshot ingress.Snapshot // what Build was given last
+	logged   []string
+	// configMaps are the requests for ConfigMaps, but for those that ask for metadata only.
+	configMaps []string
+	live       []time.Duration // event to live
+	set        []time.Duration // event to set
+	problems   map[ingress.Reason]int
 }
 
 // options takes the Ingresses of a class that is the test's own, in its namespace.
@@ -165,9 +170,20 @@ func run(t *testing.T, config *rest.Config, o controllers.Options) *replica {
 			r.problems = byReason
 		},
 	}
-	r.Controllers = controllers.New(o, ingress.NewBuilder(nil).Build, endpoints.Cluster.Addresses, r.plane)
+	builder := ingress.NewBuilder(nil)
+	build := func(s ingress.Snapshot) (*router.Table, []ingress.Problem) {
+		r.mu.Lock()
+		r.snapshot = s
+		r.mu.Unlock()
+		return builder.Build(s)
+	}
+	r.Controllers = controllers.New(o, build, endpoints.Cluster.Addresses, r.plane)
 	options := r.ManagerOptions()
-	options.Logger = logr.Discard()
+	options.Logger = funcr.New(func(_, args string) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.logged = append(r.logged, args)
+	}, funcr.Options{})
 	several := true
 	options.Controller.SkipNameValidation = &several
 	m, err := ctrl.NewManager(config, options)
@@ -197,7 +213,7 @@ func run(t *testing.T, config *rest.Config, o controllers.Options) *replica {
 	return r
 }
 
-// partition fails the requests of a replica that is cut off.
+// partition fails the requests of a replica that is cut off, and writes down which ConfigMaps it asks for.
 type partition struct {
 	of   *replica
 	next http.RoundTripper
@@ -206,6 +222,11 @@ type partition struct {
 func (p partition) RoundTrip(r *http.Request) (*http.Response, error) {
 	if p.of.cut.Load() {
 		return nil, fmt.Errorf("%s is cut off", r.URL.Host)
+	}
+	if strings.Contains(r.URL.Path, "/configmaps") && !strings.Contains(r.Header.Get("Accept"), "PartialObjectMetadata") {
+		p.of.mu.Lock()
+		p.of.configMaps = append(p.of.configMaps, r.URL.Path+" "+r.URL.Query().Get("fieldSelector"))
+		p.of.mu.Unlock()
 	}
 	return p.next.RoundTrip(r)
 }

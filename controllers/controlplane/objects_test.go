@@ -108,6 +108,8 @@ func create(t *testing.T, c *cluster.Cluster, namespace string, objects ...any) 
 			_, err = c.Client.DiscoveryV1().EndpointSlices(namespace).Create(ctx, x, o)
 		case *corev1.Secret:
 			_, err = c.Client.CoreV1().Secrets(namespace).Create(ctx, x, o)
+		case *corev1.ConfigMap:
+			_, err = c.Client.CoreV1().ConfigMaps(namespace).Create(ctx, x, o)
 		case *corev1.Endpoints:
 			_, err = c.Client.CoreV1().Endpoints(namespace).Create(ctx, x, o)
 		default:
