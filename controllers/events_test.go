@@ -257,6 +257,11 @@ func TestEventForm(t *testing.T) {
 	if event, _ := e.event(p, time.Now()); event.Type != "Normal" || event.Namespace != "default" || event.Regarding.Namespace != "" {
 		t.Errorf("%+v", event)
 	}
+	p.Object = ingress.Object{Kind: "ConfigMap", Namespace: "system", Name: "settings", UID: "c"}
+	if event, ok := e.event(p, time.Now()); !ok || event.Namespace != "system" || event.Regarding.APIVersion != "v1" || event.Regarding.Kind != "ConfigMap" ||
+		event.Regarding.Name != "settings" || event.Regarding.UID != "c" {
+		t.Errorf("%+v", event)
+	}
 	p.Object = ingress.Object{Kind: "File", Name: "a.yaml"}
 	if _, ok := e.event(p, time.Now()); ok {
 		t.Error("an Event for what is not in the cluster")

@@ -17,6 +17,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"podlane.dev/podlane/router/ingress"
 )
 
 func balancer(ip, hostname string) corev1.LoadBalancerIngress {
@@ -248,6 +250,39 @@ func TestStatusErrorIsTriedAgain(t *testing.T) {
 	s.reconcile(t, "i")
 	if len(s.patches) != 1 {
 		t.Errorf("patches %v", s.patches)
+	}
+}
+
+// TestStatusOfClaimedClasses: an Ingress of ingress-nginx's class gets our addresses if the class is claimed and status is written at all.
+func TestStatusOfClaimedClasses(t *testing.T) {
+	for _, c := range []struct {
+		story           string
+		claimed, writes bool
+		queued          int
+	}{
+		{"not claimed", false, true, 0},
+		{"claimed, but status is the other controller's", true, false, 0},
+		{"claimed", true, true, 1},
+	} {
+		i := bareIngress("i")
+		i.Spec.IngressClassName = new("nginx")
+		s := newStatusFixture(t, i)
+		s.enabled = c.writes
+		o := &s.mirror.options.Ingress
+		o.EveryClass, o.ControllerClass, o.ClaimNginx = false, "podlane.dev/ingress-controller", c.claimed
+		s.mirror.classChanged(nil, newClass("nginx", ingress.NginxClass))
+		s.see(t, "i")
+		s.enqueueAll()
+		if len(s.feed.waiting) != c.queued {
+			t.Errorf("%s: %d Ingresses are queued, want %d", c.story, len(s.feed.waiting), c.queued)
+		}
+		for range c.queued {
+			s.reconcile(t, "i")
+			s.wantPatches(t, `i {"status":{"loadBalancer":{"ingress":[{"ip":"192.0.2.1"}]}}}`)
+		}
+		if s.enqueue(named("ns", "i")); !c.writes && len(s.feed.waiting) != 0 {
+			t.Errorf("%s: an Ingress that changed is queued", c.story)
+		}
 	}
 }
 

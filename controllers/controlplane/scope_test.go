@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -12,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"podlane.dev/podlane/controllers"
+	"podlane.dev/podlane/router/ingress"
 )
 
 // TestRightsInOneNamespaceOnly runs a replica whose rights are Roles in its namespace: no IngressClasses, no nodes.
@@ -60,6 +62,54 @@ func TestRightsInOneNamespaceOnly(t *testing.T) {
 	if i, err := c.Client.NetworkingV1().Ingresses(ns).Get(ctx, "foreign", metav1.GetOptions{}); err != nil || len(i.Status.LoadBalancer.Ingress) > 0 {
 		t.Errorf("status of an Ingress of another class: %v, %v", i.Status, err)
 	}
+}
+
+// TestClaimedClasses runs a replica beside another controller of ingress-nginx's class, then in its place.
+func TestClaimedClasses(t *testing.T) {
+	c := server(t)
+	ns := c.Namespace(t).Name
+	ctx := t.Context()
+	classes := c.Client.NetworkingV1().IngressClasses()
+	class := &networkingv1.IngressClass{ObjectMeta: metav1.ObjectMeta{Name: "claimed"}, Spec: networkingv1.IngressClassSpec{Controller: ingress.NginxClass}}
+	must(t)(classes.Create(ctx, class, metav1.CreateOptions{}))
+	t.Cleanup(func() {
+		if err := classes.Delete(context.Background(), "claimed", metav1.DeleteOptions{}); err != nil {
+			t.Error(err)
+		}
+	})
+	i := newIngress("i", "claimed.example", "web")
+	i.Spec.IngressClassName = &class.Name
+	create(t, c, ns, newService("web"), newSlice("web", 0, 1), i)
+	theirs := []byte(`{"status":{"loadBalancer":{"ingress":[{"ip":"198.51.100.1"}]}}}`)
+	must(t)(c.Client.NetworkingV1().Ingresses(ns).Patch(ctx, "i", types.MergePatchType, theirs, metav1.PatchOptions{}, "status"))
+	address := func() string {
+		got, err := c.Client.NetworkingV1().Ingresses(ns).Get(ctx, "i", metav1.GetOptions{})
+		if err != nil || len(got.Status.LoadBalancer.Ingress) != 1 {
+			return fmt.Sprint(got.Status, err)
+		}
+		return got.Status.LoadBalancer.Ingress[0].IP
+	}
+
+	o := options(ns)
+	o.Ingress.EveryClass = false
+	o.Status = controllers.StatusOptions{Addresses: []string{"192.0.2.7"}}
+	unclaimed := run(t, as(c, "podlane"), o)
+	if unclaimed.plane.has("claimed.example") {
+		t.Error("an Ingress of a class that is not claimed is served")
+	}
+	o.Ingress.ClaimNginx = true
+	beside := run(t, as(c, "podlane"), o)
+	waitFor(t, "the leader", beside.Leading)
+	if !beside.plane.has("claimed.example") {
+		t.Error("an Ingress of a claimed class is not served")
+	}
+	beside.stop()
+	if got := address(); got != "198.51.100.1" {
+		t.Errorf("the status is %s, want what the other controller wrote", got)
+	}
+	o.Status.Update = true
+	run(t, as(c, "podlane"), o)
+	waitFor(t, "status", func() bool { return address() == "192.0.2.7" })
 }
 
 // TestAllNamespaces runs a replica as most do, with classes.
