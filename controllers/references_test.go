@@ -210,25 +210,20 @@ func TestNoSnapshotWithoutItsReferences(t *testing.T) {
 	for n := range 8 {
 		f.writes(configMap("ns", fmt.Sprint("c", n), "1", "v", "1"))
 	}
-	stop := make(chan struct{})
-	stopped := make(chan struct{})
+	changed := make(chan struct{})
 	go func() {
-		defer close(stopped)
+		defer close(changed)
 		i := newIngress("i")
 		f.mirror.ingressChanged(nil, i)
-		for n := 0; ; n++ {
-			select {
-			case <-stop:
-				return
-			default:
-			}
+		for n := range 20_000 {
 			next := i.DeepCopy()
 			next.Annotations = map[string]string{"podlane.dev/custom-headers": fmt.Sprint("c", n%8)}
 			f.mirror.ingressChanged(i, next)
 			i = next
 		}
 	}()
-	for range 2000 {
+	defer func() { <-changed }()
+	for {
 		s, err := f.mirror.snapshot(t.Context(), time.Minute)
 		if err != nil {
 			t.Fatal(err)
@@ -239,9 +234,12 @@ func TestNoSnapshotWithoutItsReferences(t *testing.T) {
 				t.Fatalf("the Ingress names %s, the Snapshot has %d other ConfigMaps", name, len(s.ConfigMaps))
 			}
 		}
+		select {
+		case <-changed:
+			return
+		default:
+		}
 	}
-	close(stop)
-	<-stopped
 }
 
 // TestMemoryOfConfigMaps prints what ConfigMaps cost that nobody refers to, and checks that they cost no data.
