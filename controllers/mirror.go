@@ -101,13 +101,16 @@ func (m *mirror) Start(ctx context.Context) error {
 	m.referring = true
 	m.referAll()
 	m.view.Unlock()
-	for _, start := range []func(context.Context, map[string]<-chan struct{}) (func(), error){m.startSecrets, m.startConfigMaps} {
-		stopped, err := start(ctx, watches)
-		if err != nil {
-			return err
-		}
-		defer stopped()
+	stopSecrets, err := m.startSecrets(ctx, watches)
+	if err != nil {
+		return err
 	}
+	defer stopSecrets()
+	stopConfigMaps, err := m.startConfigMaps(ctx, watches)
+	if err != nil {
+		return err
+	}
+	defer stopConfigMaps()
 	if err := m.await(ctx, watches); err != nil {
 		return nil
 	}

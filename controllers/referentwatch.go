@@ -81,8 +81,8 @@ func operatorsSecrets(listed []string, operators []types.NamespacedName, selecto
 }
 
 // startSecrets starts both watches of Secrets and their fetchers, and adds channels that are closed when the watches have synced. The
-// returned function waits for the end of all; ctx must have ended.
-func (m *mirror) startSecrets(ctx context.Context, synced map[string]<-chan struct{}) (stopped func(), err error) {
+// returned function ends all and waits for that.
+func (m *mirror) startSecrets(ctx context.Context, synced map[string]<-chan struct{}) (stop func(), err error) {
 	operators := optionSecrets(m.options.Ingress)
 	ofTLS := fields.OneTermEqualSelector(secretType, string(corev1.SecretTypeTLS))
 	full, err := m.caches.open(&corev1.Secret{}, operatorsSecrets(m.options.Namespaces, operators, ofTLS, m.secrets.arrive))
@@ -108,7 +108,7 @@ func (m *mirror) startSecrets(ctx context.Context, synced map[string]<-chan stru
 }
 
 // startConfigMaps is startSecrets for the ConfigMaps that annotations and settings name. Where they may not be listed, they are not there.
-func (m *mirror) startConfigMaps(ctx context.Context, synced map[string]<-chan struct{}) (stopped func(), err error) {
+func (m *mirror) startConfigMaps(ctx context.Context, synced map[string]<-chan struct{}) (stop func(), err error) {
 	listed := m.options.Namespaces
 	if len(listed) == 0 {
 		listed = []string{metav1.NamespaceAll}
@@ -162,8 +162,9 @@ func (m *mirror) may(ctx context.Context, list client.ObjectList, options ...cli
 	}
 }
 
-// run starts the caches and the fetchers. The returned function waits for the end of all; ctx must have ended.
-func (r *referents[T]) run(ctx context.Context, caches ...cache.Cache) (stopped func()) {
+// run starts the caches and the fetchers. The returned function ends all and waits for that.
+func (r *referents[T]) run(ctx context.Context, caches ...cache.Cache) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
 	r.queue = workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[types.NamespacedName]())
 	var running sync.WaitGroup
 	for _, c := range caches {
@@ -178,6 +179,7 @@ func (r *referents[T]) run(ctx context.Context, caches ...cache.Cache) (stopped 
 		running.Go(func() { r.fetchLoop(ctx) })
 	}
 	return func() {
+		cancel()
 		r.queue.ShutDown()
 		running.Wait()
 	}
