@@ -157,6 +157,9 @@ func (m *mirror) observeAll(ctx context.Context, synced map[string]<-chan struct
 // of known names stand for them.
 func (m *mirror) observeClasses(ctx context.Context, synced map[string]<-chan struct{}) error {
 	if len(m.options.Namespaces) > 0 && !m.may(ctx, &networkingv1.IngressClassList{}) {
+		m.view.Lock()
+		m.options.Ingress.SomeClasses = true
+		m.view.Unlock()
 		var names []string
 		for _, c := range standIns(m.options.Ingress) {
 			names = append(names, c.Name)

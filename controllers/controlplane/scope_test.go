@@ -59,6 +59,11 @@ func TestRightsInOneNamespaceOnly(t *testing.T) {
 		i, err := c.Client.NetworkingV1().Ingresses(ns).Get(ctx, "ours", metav1.GetOptions{})
 		return err == nil && len(i.Status.LoadBalancer.Ingress) == 1
 	})
+	for _, p := range r.Problems() {
+		if p.Object.Name == "foreign" {
+			t.Errorf("%s is said of an Ingress of a class that nobody may read: %s", p.Reason, p.Message)
+		}
+	}
 	if i, err := c.Client.NetworkingV1().Ingresses(ns).Get(ctx, "foreign", metav1.GetOptions{}); err != nil || len(i.Status.LoadBalancer.Ingress) > 0 {
 		t.Errorf("status of an Ingress of another class: %v, %v", i.Status, err)
 	}

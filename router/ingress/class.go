@@ -102,7 +102,7 @@ func (w *Ownership) problems(i *networkingv1.Ingress) []Problem {
 	name, annotation := *i.Spec.IngressClassName, i.Annotations[classAnnotation]
 	_, known := w.ours[name]
 	switch {
-	case w.options.EveryClass && !known && len(w.ours) > 0:
+	case w.options.EveryClass && !known && len(w.ours) > 0 && !w.options.SomeClasses:
 		p.Reason = ClassNotFound
 		p.Message = fmt.Sprintf("there is no IngressClass %q: in a cluster no controller would serve this Ingress", name)
 	case !w.options.EveryClass && annotation != "" && !w.ownsClass(name):
@@ -117,7 +117,7 @@ func (w *Ownership) problems(i *networkingv1.Ingress) []Problem {
 // orphan returns what the owner of i, which is not ours, should know about its class: that there is none of that name, so that nobody
 // serves it. An Ingress of a class that exists is another controller's, and nothing to speak about.
 func (w *Ownership) orphan(i *networkingv1.Ingress) []Problem {
-	if i.Spec.IngressClassName == nil || len(w.ours) == 0 {
+	if i.Spec.IngressClassName == nil || len(w.ours) == 0 || w.options.SomeClasses {
 		return nil
 	}
 	name := *i.Spec.IngressClassName

@@ -22,6 +22,8 @@ type Snapshot struct {
 type Options struct {
 	// ControllerClass is the spec.controller of the IngressClasses that are ours.
 	ControllerClass string
+	// SomeClasses says that the Snapshot need not have every IngressClass: nothing is said then about a class that it does not have.
+	SomeClasses bool
 	// ClaimNginx makes the IngressClasses of ingress-nginx ours too.
 	ClaimNginx bool
 	// Compat says which Ingresses are read as ingress-nginx reads them.
