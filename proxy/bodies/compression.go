@@ -87,18 +87,18 @@ func (c *Compression) FilterResponse(x *exchange.Exchange) {
 		return
 	}
 	kind, length := x.Response.Fields.Get(exchange.ContentType), x.Response.Body.Length()
-	gzip, brotli := c.gzip.suits(kind, length), c.brotli.suits(kind, length)
-	if !gzip && !brotli {
+	gzip, brotli := c.gzip.suiting(kind, length), c.brotli.suiting(kind, length)
+	if gzip == nil && brotli == nil {
 		return
 	}
 	addVary(&x.Response.Fields)
 	if x.Request.Version < exchange.HTTP11 {
 		return
 	}
-	if c.noGzip != nil && gzip && c.noGzip.Match(x.Request.Fields.Get(exchange.UserAgent)) {
-		gzip = false
+	if c.noGzip != nil && gzip != nil && c.noGzip.Match(x.Request.Fields.Get(exchange.UserAgent)) {
+		gzip = nil
 	}
-	coding := c.choose(weigh(&x.Request.Fields), gzip, brotli)
+	coding := choose(weigh(&x.Request.Fields), gzip, brotli)
 	if coding == nil {
 		return
 	}
@@ -124,15 +124,15 @@ func compressible(x *exchange.Exchange) bool {
 		!a.Fields.Has(exchange.ContentEncoding) && !hasMember(&a.Fields, "Cache-Control", "no-transform")
 }
 
-// choose returns the coding that the client wants most of those that suit the answer, or nil.
-func (c *Compression) choose(w weights, gzip, brotli bool) *coding {
+// choose returns the one that the client wants most of two codings, which may be nil, or nil.
+func choose(w weights, gzip, brotli *coding) *coding {
 	var best *coding
 	most := max(w.of(identity), 1) // a coding of weight 0 is refused
-	if gzip && w.of(gzipped) >= most {
-		best, most = c.gzip, w.of(gzipped)
+	if gzip != nil && w.of(gzipped) >= most {
+		best, most = gzip, w.of(gzipped)
 	}
-	if brotli && w.of(brotlied) >= most {
-		best = c.brotli
+	if brotli != nil && w.of(brotlied) >= most {
+		best = brotli
 	}
 	return best
 }

@@ -72,10 +72,10 @@ func newBrotli(s Coding) (*coding, error) {
 	return c, nil
 }
 
-// suits reports whether a body of this media type and length is to be coded; c may be nil.
-func (c *coding) suits(kind []byte, length int64) bool {
+// suiting returns c where a body of this media type and length is to be coded, else nil; c may be nil.
+func (c *coding) suiting(kind []byte, length int64) *coding {
 	if c == nil || len(kind) == 0 || length >= 0 && length < c.minLength {
-		return false
+		return nil
 	}
 	for i, b := range kind {
 		if b == ';' {
@@ -86,10 +86,10 @@ func (c *coding) suits(kind []byte, length int64) bool {
 	kind = trim(kind)
 	for _, t := range c.types {
 		if t == "*" || exchange.EqualFold(kind, t) {
-			return true
+			return c
 		}
 	}
-	return false
+	return nil
 }
 
 // encoder is what is kept of one answer for the next.
