@@ -9,7 +9,9 @@ import (
 func Policies() []filters.Policy {
 	return []filters.Policy{
 		filters.Rules(),
+		filters.HeaderNames(),
 		filters.RedirectURLs(),
+		filters.PodHeaders(),
 		filters.AppRoot(),
 		filters.CORS(),
 		filters.CORSOrigin(),
@@ -18,6 +20,11 @@ func Policies() []filters.Policy {
 		filters.ClientCertificate(),
 		filters.HSTS(),
 		filters.ServerNames(),
+		filters.AddHeaders(),
+		filters.CustomHeaders(),
+		filters.RequestHeaders(),
+		filters.ProxySetHeaders(),
+		filters.UpstreamVhost(),
 		filters.Rewrite(),
 		filters.Canary(),
 		filters.Fields(),

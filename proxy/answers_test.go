@@ -2,8 +2,11 @@ package proxy_test
 
 import (
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -16,16 +19,27 @@ import (
 
 // answerFamilies are the families whose values govern changes.
 func answerFamilies() []filters.Policy {
-	return []filters.Policy{filters.RedirectURLs(), filters.AppRoot(), filters.CORS(), filters.CORSOrigin(), filters.Redirect(), filters.SSLRedirect()}
+	return []filters.Policy{
+		filters.HeaderNames(), filters.RedirectURLs(), filters.PodHeaders(), filters.AppRoot(), filters.CORS(), filters.CORSOrigin(), filters.Redirect(),
+		filters.SSLRedirect(), filters.HSTS(), filters.RequestHeaders(), filters.UpstreamVhost(),
+	}
 }
 
 // govern makes a.test reach a Pod, with what values say.
 func (r *rig) govern(values policy.Values, pod string) {
 	r.t.Helper()
+	r.governScheme(values, pod, router.PodPlain)
+}
+
+// governScheme is govern for a Pod that speaks scheme.
+func (r *rig) governScheme(values policy.Values, pod string, scheme router.PodScheme) {
+	r.t.Helper()
 	port := router.ServicePort{Namespace: "default", Name: "svc"}
 	route := &router.Route{
-		ID: router.RouteID{Namespace: "default", Ingress: "ing", Host: "a.test", Path: "/"}, Backends: []router.Backend{{Service: port, Weight: 1}},
+		ID:       router.RouteID{Namespace: "default", Ingress: "ing", Host: "a.test", Path: "/"},
+		Backends: []router.Backend{{Service: port, Weight: 1, Scheme: scheme}},
 	}
+	var globals []policy.Value
 	for _, f := range filters.Families(answerFamilies()) {
 		own := policy.Values{}
 		for _, key := range f.FamilyKeys() {
@@ -40,9 +54,14 @@ func (r *rig) govern(values policy.Values, pod string) {
 		if err != nil {
 			r.t.Fatal(err)
 		}
-		route.Policies = append(route.Policies, policy.Value{Family: f.FamilyName(), Parsed: parsed})
+		value := policy.Value{Family: f.FamilyName(), Parsed: parsed}
+		if f.IsGlobal() {
+			globals = append(globals, value)
+			continue
+		}
+		route.Policies = append(route.Policies, value)
 	}
-	t := router.NewTable([]*router.Route{route}, nil)
+	t := router.NewTable([]*router.Route{route}, nil).With(router.Change{Globals: globals})
 	r.engine.Prepare(t)
 	r.engine.SetAddresses(port.Service(), map[string][]router.Address{"": {{AddrPort: netip.MustParseAddrPort(pod), UID: "u", Ready: true, Serving: true}}})
 	r.engine.Publish(t)
@@ -161,4 +180,111 @@ func TestCORSOverSockets(t *testing.T) {
 			t.Errorf("without enable-cors: %d %v", res.StatusCode, res.Header)
 		}
 	})
+}
+
+// What Pods and clients see of each other's fields, over every protocol on both sides.
+func TestHeadersOverSockets(t *testing.T) {
+	for _, scheme := range []router.PodScheme{router.PodPlain, router.PodH2C} {
+		t.Run(scheme.String(), func(t *testing.T) {
+			pod := startPod(t, scheme, func(w http.ResponseWriter, q *http.Request) {
+				w.Header().Set("Server", "Pod/1")
+				w.Header().Set("X-Powered-By", "PHP")
+				fmt.Fprintf(w, "host %s, id %d, uri %s, forwarded host %s", q.Host, len(q.Header.Get("X-Request-Id")), q.Header.Get("X-Original-Uri"), q.Header.Get("X-Forwarded-Host"))
+			}, nil)
+			overClients(t, proxy.Options{Policies: answerFamilies()}, func(t *testing.T, r *rig, c *http.Client, base string) {
+				t.Helper()
+				for _, tc := range []struct {
+					values policy.Values
+					server []string
+					php    string
+					body   string
+				}{
+					{nil, []string{"Pod/1"}, "PHP", "host a.test, id 32, uri , forwarded host a.test"},
+					{policy.Values{"allow-backend-server-header": "false", "hide-headers": "x-powered-by"}, []string{"podlane"}, "", "host a.test, id 32, uri , forwarded host a.test"},
+					{policy.Values{"server-tokens": "false"}, nil, "PHP", "host a.test, id 32, uri , forwarded host a.test"},
+					{
+						policy.Values{
+							"upstream-vhost": "b.internal:8080", "generate-request-id": "false", "proxy-add-original-uri-header": "true", "connection-proxy-header": "close",
+						}, []string{"Pod/1"}, "PHP", "host b.internal:8080, id 0, uri /x?y, forwarded host a.test",
+					},
+				} {
+					r.governScheme(tc.values, podAddr(pod), scheme)
+					for range 2 {
+						res := fetch(t, c, "GET", base+"/x?y")
+						body, err := io.ReadAll(res.Body)
+						if string(body) != tc.body || err != nil {
+							t.Errorf("%v: the Pod saw %q %v, want %q", tc.values, body, err, tc.body)
+						}
+						if !slices.Equal(res.Header.Values("Server"), tc.server) || res.Header.Get("X-Powered-By") != tc.php {
+							t.Errorf("%v: %v", tc.values, res.Header)
+						}
+					}
+				}
+				r.govern(policy.Values{"server-tokens": "false", "permanent-redirect": "/x"}, podAddr(pod))
+				if res := fetch(t, c, "GET", base+"/"); res.StatusCode != 301 || res.Header.Values("Server") != nil {
+					t.Errorf("an answer of the proxy's own: %d %v", res.StatusCode, res.Header)
+				}
+			})
+		})
+	}
+}
+
+// A client of HTTP/1.0 that names no host is asked for by the name that upstream-vhost says, where the Pod's address would stand else.
+func TestUpstreamVhostWithoutHost(t *testing.T) {
+	pod := backend(t, func(w http.ResponseWriter, q *http.Request) { fmt.Fprint(w, q.Host) })
+	r := newRig(t, proxy.Options{Policies: answerFamilies()})
+	port := router.ServicePort{Namespace: "default", Name: "svc"}
+	vhost, err := filters.UpstreamVhost().ParseValues(policy.Values{"upstream-vhost": "b.internal"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		policies []policy.Value
+		want     string
+	}{{nil, pod}, {[]policy.Value{{Family: "upstream-vhost", Parsed: vhost}}, "b.internal"}} {
+		table := router.NewTable([]*router.Route{{
+			ID: router.RouteID{Namespace: "default", Ingress: "ing", Path: "/"}, Backends: []router.Backend{{Service: port, Weight: 1}}, Policies: tc.policies,
+		}}, nil)
+		r.engine.Prepare(table)
+		r.engine.SetAddresses(port.Service(), map[string][]router.Address{"": {{AddrPort: netip.MustParseAddrPort(pod), UID: "u", Ready: true, Serving: true}}})
+		r.engine.Publish(table)
+		c, err := net.Dial("tcp", r.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		fmt.Fprint(c, "GET / HTTP/1.0\r\n\r\n")
+		answer, err := io.ReadAll(c)
+		if _, body, _ := strings.Cut(string(answer), "\r\n\r\n"); body != tc.want || err != nil {
+			t.Errorf("the Pod was asked for %q, want %q (%v)", body, tc.want, err)
+		}
+	}
+}
+
+// What the ConfigMap says of underscores holds for new connections, and never lets a client speak for a proxy.
+func TestUnderscoresOverSockets(t *testing.T) {
+	pod := backend(t, func(w http.ResponseWriter, q *http.Request) {
+		fmt.Fprint(w, q.Header["A_b"], q.Header["X_forwarded_for"], q.Header["X_real_ip"], q.Header["Content_length"])
+	})
+	for _, trusted := range []bool{false, true} {
+		o := proxy.Options{Policies: answerFamilies()}
+		if trusted {
+			o.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+		}
+		overClients(t, o, func(t *testing.T, r *rig, c *http.Client, base string) {
+			t.Helper()
+			for _, tc := range []struct{ value, want string }{{"", "[] [] [] []"}, {"true", "[1] [] [] [2]"}, {"false", "[] [] [] []"}} {
+				values := policy.Values{}
+				if tc.value != "" {
+					values["enable-underscores-in-headers"] = tc.value
+				}
+				r.govern(values, pod)
+				c.CloseIdleConnections()
+				res := fetch(t, c, "GET", base+"/", "a_b", "1", "X_Forwarded_For", "6.6.6.6", "X_Real_IP", "6.6.6.6", "Content_Length", "2")
+				if body, err := io.ReadAll(res.Body); string(body) != tc.want || err != nil {
+					t.Errorf("%q, trusted %v: the Pod got %q %v, want %q", tc.value, trusted, body, err, tc.want)
+				}
+			}
+		})
+	}
 }

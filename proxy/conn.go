@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"podlane.dev/podlane/proxy/exchange"
+	"podlane.dev/podlane/proxy/filters"
 	"podlane.dev/podlane/proxy/http1"
 )
 
@@ -57,9 +58,22 @@ func (e *Engine) newConn(nc net.Conn) *conn {
 // use makes nc the connection that the codec reads and writes.
 func (c *conn) use(nc net.Conn) {
 	c.nc = nc
-	c.h1 = http1.NewServer(nc, c.e.limits, &c.e.clock)
+	limits := c.e.limits
+	limits.Underscores = c.e.underscores()
+	c.h1 = http1.NewServer(nc, limits, &c.e.clock)
 	c.h1.OnProgress(c.clientTook)
 	c.srv = c.h1
+}
+
+// underscores says what becomes of fields with "_" in their names on new connections.
+func (e *Engine) underscores() http1.Underscores {
+	switch e.live.Load().settings.Underscores {
+	case filters.DropUnderscores:
+		return http1.DropUnderscores
+	case filters.KeepUnderscores:
+		return http1.KeepUnderscores
+	}
+	return e.limits.Underscores
 }
 
 func addrPort(a net.Addr) netip.AddrPort {

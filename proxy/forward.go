@@ -123,7 +123,7 @@ func (s *session) try(pod *pod) (f failure, again repetition) {
 	x, c, t := s.x, s.c, &s.e.timeouts
 	ep := pod.ep
 	x.Upstream.Addr, x.Upstream.Pod, x.Upstream.Reused = ep.AddrPort(), ep.Pod(), pod.reused
-	if len(x.Request.Authority) == 0 {
+	if len(x.Request.Authority) == 0 && !x.Request.Vhost {
 		// HTTP/1.0 may come without Host, HTTP/1.1 may not go without.
 		x.Request.Fields.SetString(exchange.Host, ep.AddrPort().String())
 	}

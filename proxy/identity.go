@@ -31,6 +31,7 @@ func (s *session) identify() {
 	host := x.Request.Authority
 	if s.trusted(x.Client.Peer.Addr()) {
 		chain = s.believe()
+		removeDisguised(f)
 		if h := f.Get(exchange.XForwardedHost); len(h) > 0 {
 			host = append([]byte(nil), h...)
 		}
@@ -62,6 +63,15 @@ func (s *session) identify() {
 	f.SetString(exchange.XForwardedScheme, x.Client.Proto)
 	f.SetString(exchange.XScheme, x.Client.Proto)
 	x.Scratch = b
+}
+
+// removeDisguised removes the claims with underscores that a trusted proxy passed on: what it sets itself has dashes.
+func removeDisguised(f *exchange.Fields) {
+	for i := range f.Len() {
+		if id, name, _, ok := f.At(i); ok && id == exchange.Unknown && bytes.IndexByte(name, '_') >= 0 && isClaim(name) {
+			f.DelAt(i)
+		}
+	}
 }
 
 func removeClaims(f *exchange.Fields) {
@@ -192,7 +202,7 @@ func (s *session) requestID() {
 	}
 	at := len(x.Scratch)
 	x.Scratch = appendHex(appendHex(x.Scratch, rand.Uint64()), rand.Uint64())
-	x.RequestID = x.Scratch[at:]
+	x.RequestID, x.RequestIDMade = x.Scratch[at:], true
 }
 
 func plain(b []byte) bool {

@@ -55,7 +55,7 @@ func (c *conn) serveStreams() {
 
 func (e *Engine) http2Options() http2.Options {
 	o := e.opts.HTTP2
-	o.HeaderList, o.Fields, o.Underscores = e.limits.HeaderBlock, e.limits.Fields, http2.Underscores(e.limits.Underscores)
+	o.HeaderList, o.Fields, o.Underscores = e.limits.HeaderBlock, e.limits.Fields, http2.Underscores(e.underscores())
 	t := &e.opts.Timeouts
 	o.Timeouts = http2.Timeouts{FirstByte: t.FirstByte, Header: t.Header, Idle: t.Idle, Stall: t.Stall}
 	o.Grow = func() bool { return e.memory.now() == calm }

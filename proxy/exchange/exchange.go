@@ -70,6 +70,9 @@ type Request struct {
 	// Forward, where a filter sets it, is the path that is sent to the Pod in place of the client's.
 	Forward []byte
 
+	// Vhost says that a filter has chosen the Host that the Pod gets.
+	Vhost bool
+
 	hostBuf, targetBuf []byte // memory for forms that differ from what was sent
 }
 
@@ -98,6 +101,8 @@ type Response struct {
 	// Local says that the proxy made the answer, and Why with which reason of the closed set below.
 	Local bool
 	Why   Why
+	// Anonymous says that the proxy adds no Server field of its own.
+	Anonymous bool
 }
 
 // Why is the reason of an answer that the proxy made itself. It is a metric's label and in the access log.
@@ -188,6 +193,8 @@ type Exchange struct {
 	BytesIn, BytesOut int64
 	// RequestID is the value of X-Request-ID: the client's where the peer is trusted, else ours.
 	RequestID []byte
+	// RequestIDMade says that it is ours.
+	RequestIDMade bool
 
 	// Scratch is memory that a codec or filter may use while the Exchange lasts, by appending to it.
 	Scratch []byte
@@ -216,11 +223,11 @@ func (x *Exchange) clear() {
 	}
 	q.Method, q.Target, q.RawPath, q.RawQuery, q.Path = nil, nil, nil, nil, nil
 	q.Authority, q.Hostname, q.Upgrade, q.Forward, q.Body = nil, nil, nil, nil, nil
-	q.Version, q.HasQuery, q.Dots, q.ExpectContinue, q.Close, q.TrailersOK = 0, false, false, false, false, false
+	q.Version, q.HasQuery, q.Dots, q.ExpectContinue, q.Close, q.TrailersOK, q.Vhost = 0, false, false, false, false, false, false
 	q.hostBuf, q.targetBuf, x.pathBuf = keep(q.hostBuf), keep(q.targetBuf), keep(x.pathBuf)
-	a.Status, a.Reason, a.Version, a.Body, a.Local, a.Why = 0, nil, 0, nil, false, NoReason
+	a.Status, a.Reason, a.Version, a.Body, a.Local, a.Why, a.Anonymous = 0, nil, 0, nil, false, NoReason, false
 	x.Client, x.Upstream, x.Timing = Client{}, Upstream{}, Timing{}
-	x.Route, x.RequestID, x.BytesIn, x.BytesOut = nil, nil, 0, 0
+	x.Route, x.RequestID, x.RequestIDMade, x.BytesIn, x.BytesOut = nil, nil, false, 0, 0
 	x.Scratch = keep(x.Scratch)
 }
 

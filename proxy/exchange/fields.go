@@ -194,6 +194,16 @@ func (f *Fields) DelName(name []byte) {
 	}
 }
 
+// DelString is DelName for a string that is no known name.
+func (f *Fields) DelString(name string) {
+	for i := range f.list {
+		e := &f.list[i]
+		if e.id == Unknown && e.origin != removed && EqualFold(f.nameOf(e), name) {
+			e.origin = removed
+		}
+	}
+}
+
 // DelAt removes the i-th field.
 func (f *Fields) DelAt(i int) {
 	e := &f.list[i]

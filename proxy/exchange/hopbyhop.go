@@ -15,6 +15,11 @@ var hopByHop = [...]ID{
 // nominated wherever it is sent (RFC 9110 section 10.1.4), and Connection itself may have further lines.
 func endsHere(name []byte) bool { return slices.Contains(hopByHop[:], IDOf(name)) }
 
+// Managed reports whether only codecs write the field: it ends at this hop, or says how a message is framed. No policy may set it.
+func (id ID) Managed() bool {
+	return id == ContentLength || id == Expect || id == Proxy || slices.Contains(hopByHop[:], id)
+}
+
 func (r *Request) removeHopByHop() {
 	r.TrailersOK = hasMember(&r.Fields, TE, "trailers")
 	for _, id := range hopByHop {

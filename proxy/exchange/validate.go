@@ -145,6 +145,12 @@ func (r *Request) lower(host []byte) []byte {
 	return host
 }
 
+// IsAuthority reports whether b is a host, with or without a port, as a Host field may hold it.
+func IsAuthority(b []byte) bool {
+	_, ok := splitAuthority(b)
+	return ok
+}
+
 // splitAuthority checks host [ ":" port ] without userinfo (RFC 3986 section 3.2) and returns the host.
 func splitAuthority(b []byte) (host []byte, ok bool) {
 	if len(b) == 0 {

@@ -140,10 +140,10 @@ func (f *corsFilter) FilterRequest(x *exchange.Exchange) exchange.Verdict {
 
 const statusNoContent = 204
 
-// FilterResponse sets the fields that permit on answers to an allowed origin.
+// FilterResponse sets the fields that permit on answers to an allowed origin. A route that is closed permits nothing.
 func (f *corsFilter) FilterResponse(x *exchange.Exchange) {
 	origin := x.Request.Fields.Get(exchange.Origin)
-	if !f.allows(origin) {
+	if x.Response.Why == exchange.RouteDenied || !f.allows(origin) {
 		return
 	}
 	fields := &x.Response.Fields

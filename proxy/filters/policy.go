@@ -123,14 +123,6 @@ func (c *Chain) Release() {
 // policy's default. Publish calls it once for each new Route.
 func Compile(policies []Policy, r *router.Route, rt *Runtime) *Chain {
 	c := &Chain{Route: r, Runtime: rt}
-	switch {
-	case r.AppendSlash:
-		c.OnRequest(AppendSlash{})
-		return c
-	case r.SendTo != "":
-		c.OnRequest(SendToHost(r.SendTo))
-		return c
-	}
 	for _, p := range policies {
 		v, ok := valueOf(r, p.FamilyName())
 		if !ok {
@@ -139,6 +131,13 @@ func Compile(policies []Policy, r *router.Route, rt *Runtime) *Chain {
 		if ok {
 			p.Compile(c, v)
 		}
+	}
+	// These come before all that filters requests, and their answers pass what filters answers, as in nginx.
+	switch {
+	case r.AppendSlash:
+		c.Request = []exchange.RequestFilter{AppendSlash{c.Locations}}
+	case r.SendTo != "":
+		c.Request = []exchange.RequestFilter{SendToHost(r.SendTo)}
 	}
 	return c
 }

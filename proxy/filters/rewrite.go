@@ -128,23 +128,16 @@ func (f redirectByPattern) FilterRequest(x *exchange.Exchange) exchange.Verdict 
 }
 
 // AppendSlash is the filter of Routes with that name: it sends clients to the same path with a slash behind it, as nginx does.
-type AppendSlash struct{}
+type AppendSlash struct{ Locations }
 
 // FilterRequest answers 301.
-func (AppendSlash) FilterRequest(x *exchange.Exchange) exchange.Verdict {
+func (f AppendSlash) FilterRequest(x *exchange.Exchange) exchange.Verdict {
 	at := len(x.Scratch)
-	b := append(x.Scratch, "http://"...)
-	if isHTTPS(x) {
-		b = append(x.Scratch[:at], "https://"...)
-	}
-	b = append(b, withoutPort(x.Request.Authority)...)
+	b := f.appendURL(x.Scratch, x, "")
 	b = append(appendURI(b, x.Request.Path), '/')
 	if x.Request.HasQuery {
 		b = appendURI(append(b, '?'), x.Request.RawQuery)
 	}
 	x.Scratch = b
-	x.Answer(statusMovedPermanently, exchange.Redirect, "301 Moved Permanently\n")
-	x.Response.Fields.Set(exchange.Location, b[at:])
-	x.Scratch = b[:at]
-	return exchange.Answered
+	return answerRedirect(x, statusMovedPermanently, at)
 }

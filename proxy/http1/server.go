@@ -213,7 +213,7 @@ func (s *Server) endHead(b []byte, x *exchange.Exchange, p exchange.Persistence)
 		b = append(b, s.clock.Date()...)
 		b = append(b, "\r\n"...)
 	}
-	if !f.Has(exchange.Server) {
+	if !f.Has(exchange.Server) && !x.Response.Anonymous {
 		b = append(b, "Server: podlane\r\n"...)
 	}
 	switch {

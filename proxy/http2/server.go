@@ -158,7 +158,7 @@ func (s *Stream) StartResponse(x *exchange.Exchange, _ Persistence) Persistence 
 	if !f.Has(exchange.Date) {
 		b = appendIndexed(b, indexDate, s.c.clock.Date())
 	}
-	if !f.Has(exchange.Server) {
+	if !f.Has(exchange.Server) && !res.Anonymous {
 		b = appendIndexed(b, indexServer, "podlane")
 	}
 	o.head = b
