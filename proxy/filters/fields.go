@@ -2,11 +2,9 @@ package filters
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"podlane.dev/podlane/proxy/exchange"
-	"podlane.dev/podlane/proxy/expr"
 	"podlane.dev/podlane/router/policy"
 )
 
@@ -19,26 +17,20 @@ const (
 )
 
 // messageFields is the parsed value of the family: in the order in which they were written.
-type messageFields struct{ set, add, addAlways, request []fieldLine }
-
-// fieldLine is a field that is set or added. An empty value removes it.
-type fieldLine struct {
-	name  string
-	value *expr.Expr
-}
+type messageFields struct{ set, add, addAlways, request fieldSet }
 
 // String returns the value for the text of a Table.
 func (v messageFields) String() string {
 	var b strings.Builder
 	for _, list := range []struct {
-		what  string
-		lines []fieldLine
+		what   string
+		fields fieldSet
 	}{{"set", v.set}, {"add", v.add}, {"always add", v.addAlways}, {"to Pods", v.request}} {
-		for _, l := range list.lines {
-			fmt.Fprintf(&b, "%s %s: %q ", list.what, l.name, l.value)
+		for _, f := range list.fields {
+			fmt.Fprintf(&b, "%s %s, ", list.what, f)
 		}
 	}
-	return strings.TrimSuffix(b.String(), " ")
+	return strings.TrimSuffix(b.String(), ", ")
 }
 
 // Fields returns the family that sets fields of messages. The annotations are Podlane's own: they take the place of the directives that people had in
@@ -74,15 +66,20 @@ func parseFields(v policy.Values) (messageFields, error) {
 	var m messageFields
 	for _, k := range []struct {
 		key  string
-		into *[]fieldLine
+		into *fieldSet
 	}{{setResponseFields, &m.set}, {addResponseFields, &m.add}, {addResponseFieldsAlways, &m.addAlways}, {setRequestFields, &m.request}} {
+		rules := fieldRules{key: k.key, variables: true, refused: refuseIdentity}
 		for line := range strings.Lines(v.Text(k.key, "")) {
 			if line = strings.TrimSpace(line); line == "" {
 				continue
 			}
-			f, err := parseFieldLine(line)
+			name, text, ok := strings.Cut(line, ":")
+			if !ok || len(*k.into) == maxFieldSet {
+				return messageFields{}, &policy.ValueError{Key: k.key, Value: line, Want: fmt.Sprintf(`"Name: value", one a line, at most %d`, maxFieldSet)}
+			}
+			f, err := rules.field(strings.TrimSpace(name), strings.TrimSpace(text))
 			if err != nil {
-				return messageFields{}, &policy.ValueError{Key: k.key, Value: line, Want: err.Error()}
+				return messageFields{}, fmt.Errorf("%s: the field %q: %w", k.key, strings.TrimSpace(name), err)
 			}
 			*k.into = append(*k.into, f)
 		}
@@ -90,68 +87,38 @@ func parseFields(v policy.Values) (messageFields, error) {
 	return m, nil
 }
 
-// unsettable are fields that are not the annotation's to say: framing, the connection, who the client is.
-var unsettable = []string{
-	"Connection", "Content-Length", "Expect", "Host", "Keep-Alive", "Proxy-Connection", "TE", "Trailer", "Transfer-Encoding", "Upgrade",
-	"Forwarded", "X-Forwarded-For", "X-Real-IP", "Proxy",
-}
-
-// parseFieldLine reads one line. The error says what to write.
-func parseFieldLine(line string) (fieldLine, error) {
-	name, text, ok := strings.Cut(line, ":")
-	if name = strings.TrimSpace(name); !ok || !isToken(name) {
-		return fieldLine{}, fmt.Errorf("a field as \"Name: value\"")
+// refuseIdentity refuses fields that say who the client is, and which host is asked for.
+func refuseIdentity(name string) string {
+	switch id := exchange.IDOf(name); {
+	case id == exchange.Forwarded || id == exchange.XForwardedFor || id == exchange.XRealIP || strings.HasPrefix(strings.ToLower(name), "ssl-client-"):
+		return "it says who the client is, and the proxy alone knows that"
 	}
-	if slices.ContainsFunc(unsettable, func(u string) bool { return strings.EqualFold(u, name) }) || strings.HasPrefix(strings.ToLower(name), "ssl-client-") {
-		return fieldLine{}, fmt.Errorf("another field: %s is not an annotation's to set", name)
-	}
-	value, err := expr.Parse(strings.TrimSpace(text))
-	if err != nil {
-		return fieldLine{}, fmt.Errorf("a value that can be read: %w", err)
-	}
-	return fieldLine{name, value}, nil
-}
-
-// set puts the line in the place of the fields of its name.
-func (l *fieldLine) set(f *exchange.Fields, x *exchange.Exchange) {
-	f.DelName([]byte(l.name))
-	l.add(f, x)
-}
-
-// add adds the line, unless its value is empty.
-func (l *fieldLine) add(f *exchange.Fields, x *exchange.Exchange) {
-	at := len(x.Scratch)
-	x.Scratch = l.value.Append(x.Scratch, x)
-	if value := x.Scratch[at:]; len(value) > 0 {
-		f.Add(l.name, value)
-	}
-	x.Scratch = x.Scratch[:at]
-}
-
-// requestFields are set on requests to Pods.
-type requestFields []fieldLine
-
-// FilterRequest sets the fields.
-func (l requestFields) FilterRequest(x *exchange.Exchange) exchange.Verdict {
-	for i := range l {
-		l[i].set(&x.Request.Fields, x)
-	}
-	return exchange.Continue
+	return refuseHost(name)
 }
 
 // FilterResponse sets and adds the fields.
 func (v *messageFields) FilterResponse(x *exchange.Exchange) {
 	f := &x.Response.Fields
-	for i := range v.set {
-		v.set[i].set(f, x)
-	}
+	v.set.apply(f, x)
 	if addsTo(x.Response.Status) {
-		for i := range v.add {
-			v.add[i].add(f, x)
-		}
+		v.add.add(f, x)
 	}
-	for i := range v.addAlways {
-		v.addAlways[i].add(f, x)
+	v.addAlways.add(f, x)
+}
+
+// add adds the fields of s to f, but for those whose values are empty.
+func (s fieldSet) add(f *exchange.Fields, x *exchange.Exchange) {
+	for i := range s {
+		at := len(x.Scratch)
+		if s[i].value != nil {
+			x.Scratch = s[i].value.Append(x.Scratch, x)
+		} else {
+			x.Scratch = append(x.Scratch, s[i].text...)
+		}
+		if len(x.Scratch) > at {
+			f.Add(s[i].name, x.Scratch[at:])
+		}
+		x.Scratch = x.Scratch[:at]
 	}
 }
 
