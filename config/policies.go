@@ -12,6 +12,8 @@ func Policies() []filters.Policy {
 		filters.HeaderNames(),
 		filters.RedirectURLs(),
 		filters.PodHeaders(),
+		filters.ProxyRedirect(),
+		filters.ProxyCookie(),
 		filters.AppRoot(),
 		filters.CORS(),
 		filters.CORSOrigin(),

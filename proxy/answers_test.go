@@ -252,7 +252,7 @@ func TestUpstreamVhostWithoutHost(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer c.Close()
+		t.Cleanup(func() { c.Close() })
 		fmt.Fprint(c, "GET / HTTP/1.0\r\n\r\n")
 		answer, err := io.ReadAll(c)
 		if _, body, _ := strings.Cut(string(answer), "\r\n\r\n"); body != tc.want || err != nil {

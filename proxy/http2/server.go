@@ -154,15 +154,19 @@ func (s *Stream) StartResponse(x *exchange.Exchange, _ Persistence) Persistence 
 	default:
 		f.Del(exchange.ContentLength)
 	}
-	b := appendFields(appendStatus(o.head[:0], status), f)
-	if !f.Has(exchange.Date) {
+	o.head = s.appendOwn(appendFields(appendStatus(o.head[:0], status), f), res)
+	return KeepOpen
+}
+
+// appendOwn appends the fields that are the server's own.
+func (s *Stream) appendOwn(b []byte, res *exchange.Response) []byte {
+	if !res.Fields.Has(exchange.Date) {
 		b = appendIndexed(b, indexDate, s.c.clock.Date())
 	}
-	if !f.Has(exchange.Server) && !res.Anonymous {
+	if !res.Fields.Has(exchange.Server) && !res.Anonymous {
 		b = appendIndexed(b, indexServer, "podlane")
 	}
-	o.head = b
-	return KeepOpen
+	return b
 }
 
 // setLength makes Content-Length n, and leaves a field that says so where it is.

@@ -33,7 +33,8 @@ type setup struct {
 	values policy.Values
 	// server and location are nginx's directives in the server and in its location /, which passes requests on.
 	server, location string
-	// pod is what the Pod answers after the status line: header lines and a body. It closes the connection behind it.
+	// pod is what the Pod answers after the status line: header lines and a body, with the request's X-Echo in the place of ECHO. It closes the
+	// connection behind it.
 	pod string
 }
 
@@ -99,7 +100,7 @@ func (p *pod) serve(c net.Conn) {
 	p.mu.Lock()
 	p.requests = append(p.requests, q)
 	p.mu.Unlock()
-	_, _ = io.WriteString(c, p.answer)
+	_, _ = io.WriteString(c, strings.ReplaceAll(p.answer, "ECHO", q.Header.Get("X-Echo")))
 }
 
 // take returns the only request since the last call, nil where there was none.
@@ -139,10 +140,10 @@ http {
 		listen unix:DIR/front;
 		SERVER
 		location / {
-			LOCATION
 			proxy_set_header Host $http_host;
 			proxy_set_header Connection "";
 			proxy_pass http://POD;
+			LOCATION
 		}
 	}
 }
