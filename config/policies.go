@@ -10,6 +10,8 @@ func Policies() []filters.Policy {
 	return []filters.Policy{
 		filters.Rules(),
 		filters.HeaderNames(),
+		filters.AccessLog(),
+		filters.EnableAccessLog(),
 		filters.RedirectURLs(),
 		filters.PodHeaders(),
 		filters.ProxyRedirect(),

@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,6 +15,7 @@ import (
 
 	"podlane.dev/podlane/proxy"
 	"podlane.dev/podlane/proxy/filters"
+	"podlane.dev/podlane/proxy/observe"
 	"podlane.dev/podlane/router"
 	"podlane.dev/podlane/router/policy"
 )
@@ -21,7 +24,7 @@ import (
 func answerFamilies() []filters.Policy {
 	return []filters.Policy{
 		filters.HeaderNames(), filters.RedirectURLs(), filters.PodHeaders(), filters.AppRoot(), filters.CORS(), filters.CORSOrigin(), filters.Redirect(),
-		filters.SSLRedirect(), filters.HSTS(), filters.RequestHeaders(), filters.UpstreamVhost(),
+		filters.SSLRedirect(), filters.HSTS(), filters.RequestHeaders(), filters.UpstreamVhost(), filters.AccessLog(), filters.EnableAccessLog(),
 	}
 }
 
@@ -279,12 +282,55 @@ func TestUnderscoresOverSockets(t *testing.T) {
 					values["enable-underscores-in-headers"] = tc.value
 				}
 				r.govern(values, pod)
-				c.CloseIdleConnections()
-				res := fetch(t, c, "GET", base+"/", "a_b", "1", "X_Forwarded_For", "6.6.6.6", "X_Real_IP", "6.6.6.6", "Content_Length", "2")
-				if body, err := io.ReadAll(res.Body); string(body) != tc.want || err != nil {
-					t.Errorf("%q, trusted %v: the Pod got %q %v, want %q", tc.value, trusted, body, err, tc.want)
-				}
+				// A connection of HTTP/2 is idle only a moment after its answer was read, and those that exist do not change.
+				waitFor(t, fmt.Sprintf("%q, trusted %v: the Pod to get %s over a new connection", tc.value, trusted, tc.want), func() bool {
+					c.CloseIdleConnections()
+					res := fetch(t, c, "GET", base+"/", "a_b", "1", "X_Forwarded_For", "6.6.6.6", "X_Real_IP", "6.6.6.6", "Content_Length", "2")
+					body, err := io.ReadAll(res.Body)
+					return string(body) == tc.want && err == nil
+				})
 			}
 		})
+	}
+}
+
+// Which requests have a line in the access log, by annotation and by the operator's rules.
+func TestAccessLogOverSockets(t *testing.T) {
+	pod := backend(t, func(w http.ResponseWriter, q *http.Request) {})
+	path := filepath.Join(t.TempDir(), "access.log")
+	access, err := observe.OpenAccessLog(observe.AccessLogOptions{Destination: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRig(t, proxy.Options{Policies: answerFamilies(), AccessLog: access})
+	for i, values := range []policy.Values{
+		nil, {"enable-access-log": "false"}, {"disable-access-log": "true"}, {"disable-http-access-log": "true"}, {"skip-access-log-urls": "/a?4,~^/b"},
+		{"enable-access-log-for-default-backend": "false"},
+	} {
+		r.govern(values, pod)
+		fetch(t, r.client, "GET", fmt.Sprint("http://a.test/a?", i))
+		fetch(t, r.client, "GET", fmt.Sprint("http://a.test/b?", i))
+		fetch(t, r.client, "GET", fmt.Sprint("http://nobody.test/c?", i))
+	}
+	waitFor(t, "all to be over", func() bool { return r.engine.Requests() == 0 }) // and so logged
+	if err := access.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var logged []string
+	for _, uri := range []string{"/a?", "/b?", "/c?"} {
+		for i := range 6 {
+			if n := strings.Count(string(b), fmt.Sprintf("%s%d\"", uri, i)); n == 1 {
+				logged = append(logged, fmt.Sprint(uri, i))
+			} else if n > 1 {
+				t.Errorf("%s%d is logged %d times", uri, i, n)
+			}
+		}
+	}
+	if got, want := strings.Join(logged, " "), "/a?0 /a?5 /b?0 /b?5 /c?0 /c?1 /c?4"; got != want {
+		t.Errorf("logged %s, want %s:\n%s", got, want, b)
 	}
 }

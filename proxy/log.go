@@ -8,6 +8,15 @@ import (
 	"podlane.dev/podlane/proxy/observe"
 )
 
+// logs reports whether the exchange is to be in the access log: by the rules of the table that routed it, else by those of now.
+func (s *session) logs() bool {
+	settings := s.settings
+	if settings == nil {
+		settings = s.e.live.Load().settings
+	}
+	return !s.chain.filters.Unlogged && !settings.Log.Omit(s.x)
+}
+
 // log appends the exchange to the access log.
 func (s *session) log() {
 	x := s.x

@@ -13,7 +13,7 @@ import (
 func (s *session) match() (c *chain, ambiguous bool) {
 	x := s.x
 	l := s.e.live.Load()
-	s.generation = l.generation
+	s.generation, s.settings = l.generation, l.settings
 	r, ok := l.table.Lookup(text(x.Request.Hostname), text(x.Request.Path))
 	x.Route = r // nil where there is none
 	if s.direction = l.direction(x); !ok {

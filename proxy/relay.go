@@ -209,7 +209,7 @@ func (s *session) record() {
 			m.Retry()
 		}
 	}
-	if s.e.opts.AccessLog != nil {
+	if s.e.opts.AccessLog != nil && s.logs() {
 		s.log()
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"podlane.dev/podlane/proxy/exchange"
+	"podlane.dev/podlane/proxy/filters"
 )
 
 // session takes one request from its validation to the end of its answer. It belongs to the connection's goroutine.
@@ -26,6 +27,8 @@ type session struct {
 	recorded bool
 	// generation is that of the table that routed the request.
 	generation uint64
+	// settings are those of that table, nil before.
+	settings *filters.Settings
 	// direction says whether this connection may carry the request.
 	direction direction
 }

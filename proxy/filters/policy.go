@@ -89,6 +89,8 @@ type Chain struct {
 	Forwarding Forwarding
 	// Locations says how URLs look that filters make of a path.
 	Locations Locations
+	// Unlogged leaves requests out of the access log.
+	Unlogged bool
 	// Runtime is what filters may use of the engine.
 	Runtime *Runtime
 

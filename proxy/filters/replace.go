@@ -83,37 +83,43 @@ func (r *replacement) pieces(text string) ([]piece, error) {
 
 // groupAt returns the group that text begins with the name of, and how long the name is: 0 for none. The group is -1 where the pattern has none.
 func (r *replacement) groupAt(text string) (group, length int) {
-	name, ok := strings.CutPrefix(text, "$")
-	if !ok {
+	name, length := cutVariable(text)
+	if length == 0 {
 		return 0, 0
 	}
-	name, braces := strings.CutPrefix(name, "{")
-	n := 0
-	for n < len(name) && strings.IndexByte(letters+digits+"_", name[n]) >= 0 {
-		n++
-	}
-	if n > 0 && name[0] <= '9' {
-		n = 1 // nginx has groups 1 to 9
-	}
-	length = n + 1
-	if braces {
-		if length += 2; n >= len(name) || name[n] != '}' {
-			return 0, 0
-		}
-	}
-	if n == 0 {
-		return 0, 0
-	}
-	number, err := strconv.Atoi(name[:n])
+	number, err := strconv.Atoi(name)
 	switch {
 	case err == nil && (r.re == nil || number > r.re.NumSubexp()):
 		return -1, length
 	case err == nil:
 		return number, length
-	case r.re == nil || r.re.SubexpIndex(name[:n]) < 0:
+	case r.re == nil || r.re.SubexpIndex(name) < 0:
 		return 0, 0
 	}
-	return r.re.SubexpIndex(name[:n]), length
+	return r.re.SubexpIndex(name), length
+}
+
+// cutVariable returns the name of the variable that text begins with, and how long it is as written: 0 for none. Numbers have one digit, as in nginx.
+func cutVariable(text string) (name string, length int) {
+	rest, ok := strings.CutPrefix(text, "$")
+	if !ok {
+		return "", 0
+	}
+	rest, braces := strings.CutPrefix(rest, "{")
+	n := 0
+	for n < len(rest) && strings.IndexByte(letters+digits+"_", rest[n]) >= 0 {
+		n++
+	}
+	if n > 0 && rest[0] <= '9' {
+		n = 1
+	}
+	switch {
+	case n == 0, braces && (n >= len(rest) || rest[n] != '}'):
+		return "", 0
+	case braces:
+		return rest[:n], n + 3
+	}
+	return rest[:n], n + 1
 }
 
 // appendTo appends what is written for value, in which groups are where the pattern matched.

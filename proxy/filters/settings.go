@@ -4,6 +4,8 @@ package filters
 type Settings struct {
 	// Underscores is what becomes of request fields with "_" in their names.
 	Underscores Underscores
+	// Log says what is left out of the access log.
+	Log LogRules
 }
 
 // Underscores is what becomes of request fields with "_" in their names.
