@@ -36,3 +36,10 @@ func (x *Exchange) Answer(status int, why Why, body string) {
 		r.Body = &Text{S: body}
 	}
 }
+
+// Withdraw takes back what Answer made: x has no response any more.
+func (x *Exchange) Withdraw() {
+	r := &x.Response
+	r.Fields.Reset(nil)
+	r.Status, r.Why, r.Local, r.Reason, r.Version, r.Body = 0, NoReason, false, nil, 0, nil
+}

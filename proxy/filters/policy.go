@@ -94,6 +94,7 @@ type Chain struct {
 	// Runtime is what filters may use of the engine.
 	Runtime *Runtime
 
+	access  access
 	release []func()
 }
 

@@ -1,0 +1,89 @@
+package filters
+
+import "podlane.dev/podlane/proxy/exchange"
+
+// Access is what an AccessCheck finds.
+type Access uint8
+
+// The findings, in ascending order of what is answered where several keep the request out.
+const (
+	// NoOpinion is a check that neither lets the request in nor keeps it out.
+	NoOpinion Access = iota
+	// Allowed lets the request in. With satisfy: any no further check runs.
+	Allowed
+	// Forbidden keeps the request out, whoever the client says that it is: 403.
+	Forbidden
+	// Unauthorized keeps the request out until the client says who it is: 401, or the way to where it can sign in.
+	Unauthorized
+	// Failed is a check that could not be made: 500 or 503. It is final, whatever other checks find.
+	Failed
+)
+
+// AccessCheck decides whether requests of one Route may pass: source ranges, passwords, an authentication service. It is made once per Route at Publish
+// and is used concurrently; it must not keep x or anything that x handed out.
+//
+// What must become of every request, such as the removal of fields that only the check may set, belongs into a RequestFilter besides: with satisfy: any
+// a check does not run where another lets the request in.
+type AccessCheck interface {
+	// CheckAccess judges x. Where it finds Forbidden, Unauthorized or Failed it has made x's response, with Exchange.Answer; otherwise it leaves the
+	// response alone. It may run after another check that has made a response.
+	CheckAccess(x *exchange.Exchange) Access
+}
+
+// OnAccess adds a check. All checks of a Chain run in the order of their addition, in one filter at the place of the first: see Satisfy.
+func (c *Chain) OnAccess(check AccessCheck) {
+	if len(c.access.checks) == 0 {
+		c.OnRequest(&c.access)
+	}
+	c.access.checks = append(c.access.checks, check)
+}
+
+// SatisfyAny lets in what one of the checks lets in, where otherwise all must.
+func (c *Chain) SatisfyAny() { c.access.any = true }
+
+// access is the filter of a Chain's checks.
+type access struct {
+	checks []AccessCheck
+	any    bool
+}
+
+// FilterRequest answers requests that the checks keep out.
+func (a *access) FilterRequest(x *exchange.Exchange) exchange.Verdict {
+	if a.any {
+		return a.one(x)
+	}
+	for _, check := range a.checks {
+		if check.CheckAccess(x) > Allowed {
+			return exchange.Answered
+		}
+	}
+	return exchange.Continue
+}
+
+// one asks until a check lets x in. Where none does, the answer is that of the last that asks who the client is, else of the last that keeps it
+// out, as in nginx; where all are without an opinion, x passes.
+func (a *access) one(x *exchange.Exchange) exchange.Verdict {
+	var kept exchange.Response
+	worst := NoOpinion
+	for _, check := range a.checks {
+		if worst == Unauthorized {
+			kept, x.Response = x.Response, exchange.Response{}
+		}
+		switch found := check.CheckAccess(x); found {
+		case Allowed:
+			x.Withdraw()
+			return exchange.Continue
+		case Failed:
+			return exchange.Answered
+		case NoOpinion, Forbidden, Unauthorized:
+			if worst == Unauthorized && found != Unauthorized {
+				x.Response = kept
+			}
+			worst = max(worst, found)
+		}
+	}
+	if worst == NoOpinion {
+		return exchange.Continue
+	}
+	return exchange.Answered
+}
