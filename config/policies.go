@@ -8,6 +8,7 @@ import (
 // Policies returns every annotation family in the order in which their filters run. It is the one place that lists them.
 func Policies() []filters.Policy {
 	return []filters.Policy{
+		filters.Block(),
 		filters.Rules(),
 		filters.HeaderNames(),
 		filters.AccessLog(),
@@ -22,6 +23,7 @@ func Policies() []filters.Policy {
 		filters.Redirect(),
 		filters.SSLRedirect(),
 		filters.ClientCertificate(),
+		filters.SourceRange(),
 		filters.HSTS(),
 		filters.ServerNames(),
 		filters.AddHeaders(),

@@ -96,6 +96,7 @@ func (s *session) overload() {
 func (s *session) respond() {
 	x := s.x
 	switch {
+	case s.settings.Block != nil && s.settings.Block.FilterRequest(x) == exchange.Answered:
 	case s.chain.route == nil:
 		s.answer(404, exchange.NoRoute, "no route for this host and path\n")
 	case s.chain.route.Denied != "":

@@ -131,6 +131,9 @@ const (
 	Preflight         Why = "preflight"
 	Misdirected       Why = "misdirected"
 	ClientCertificate Why = "client-certificate"
+	Forbidden         Why = "forbidden"
+	Unauthorized      Why = "unauthorized"
+	Limited           Why = "limited"
 	Filter            Why = "filter"
 	Internal          Why = "internal"
 )

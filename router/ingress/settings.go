@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -78,6 +79,9 @@ func (r *policyReader) newSettings(c *corev1.ConfigMap, o objects) *settings {
 			if !known {
 				s.report(name, Problem{Reason: UnsupportedSetting, Effect: Ignored, Message: fmt.Sprintf("Podlane does not know %q: it has no effect", name)})
 				continue
+			}
+			if at.key.Kind == policy.List && strings.TrimSpace(c.Data[name]) == "" {
+				continue // the default of every list of ingress-nginx's, and how charts write that there is none
 			}
 			s.values[at.key.Name] = c.Data[name]
 		}
