@@ -23,6 +23,7 @@ func Policies() []filters.Policy {
 		filters.Redirect(),
 		filters.SSLRedirect(),
 		filters.ClientCertificate(),
+		filters.Limit(),
 		filters.SourceRange(),
 		filters.HSTS(),
 		filters.ServerNames(),

@@ -175,7 +175,7 @@ func New(o Options) *Engine {
 		idlePod:   o.Upstream.IdleTimeout,
 		listeners: map[*Listener]struct{}{},
 		tally:     newTally(o.Metrics),
-		runtime:   filters.Runtime{HTTPSPort: o.HTTPSPort},
+		runtime:   filters.NewRuntime(o.HTTPSPort),
 	}
 	e.limits.Yield = runtime.GOMAXPROCS(0) <= maxYielding
 	gate.pods = e.registry.Open
@@ -191,7 +191,12 @@ func New(o Options) *Engine {
 		e.idlePod = upstream.DefaultIdleTimeout
 	}
 	var c collector
+	var swept int64
 	go e.sweeper.run(func() {
+		if now := e.sweeper.now.Load(); now-swept >= runtimeSweep.Milliseconds() {
+			swept = now
+			e.runtime.Sweep(time.Now())
+		}
 		e.pods.sweep(e.sweeper.now.Load())
 		gate.wake()
 		e.measureMemory()
@@ -199,6 +204,9 @@ func New(o Options) *Engine {
 	})
 	return e
 }
+
+// runtimeSweep is how often memory of what filters count is given back.
+const runtimeSweep = 5 * time.Second
 
 // maxYielding is the number of processors up to which http1.Limits.Yield pays.
 const maxYielding = 8

@@ -1,9 +1,23 @@
 package filters
 
+import (
+	"time"
+
+	"podlane.dev/podlane/proxy/limit"
+)
+
 // Runtime is what filters use of the engine, which keeps it while tables come and go. It may be used concurrently.
 type Runtime struct {
 	// HTTPSPort is the port of HTTPS, for redirects that say it; 0 means 443.
 	HTTPSPort uint16
+	// Zones are what requests are counted in. Epoch is where their clock begins.
+	Zones *limit.Zones
+	Epoch time.Time
+}
+
+// NewRuntime returns a Runtime that has counted nothing.
+func NewRuntime(httpsPort uint16) Runtime {
+	return Runtime{HTTPSPort: httpsPort, Zones: limit.NewZones(0), Epoch: time.Now()}
 }
 
 // httpsPort returns the port of HTTPS. r may be nil.
@@ -12,4 +26,18 @@ func (r *Runtime) httpsPort() uint16 {
 		return 443
 	}
 	return r.HTTPSPort
+}
+
+// orAlone returns r, or a Runtime for one Chain alone where r is nil.
+func (r *Runtime) orAlone() *Runtime {
+	if r != nil {
+		return r
+	}
+	alone := NewRuntime(0)
+	return &alone
+}
+
+// Sweep gives back memory that nobody needs. It is called every few seconds, by one goroutine at a time.
+func (r *Runtime) Sweep(now time.Time) {
+	r.Zones.Sweep(int64(now.Sub(r.Epoch)))
 }
