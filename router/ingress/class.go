@@ -65,12 +65,22 @@ func (w *Ownership) Owns(i *networkingv1.Ingress) bool {
 	case w.options.EveryClass:
 		return true
 	case annotation != "":
-		return annotation == w.options.IngressClass || w.nginx[annotation] && w.ours[annotation]
+		return annotation == w.options.IngressClass || w.claims(annotation)
 	case name != nil:
 		return w.ownsClass(*name)
 	}
 	return w.options.WithoutClass || w.defaultOur
 }
+
+// claims says whether the old annotation's value is a class of ingress-nginx's that is ours: one that there is, or "nginx", which ingress-nginx took
+// before there were IngressClasses, and takes without one.
+func (w *Ownership) claims(annotation string) bool {
+	_, exists := w.ours[annotation]
+	return w.options.ClaimNginx && (w.nginx[annotation] || annotation == nginxClassName && !exists)
+}
+
+// nginxClassName is what ingress-nginx's class is called unless somebody says otherwise.
+const nginxClassName = "nginx"
 
 // mode returns how i, which is ours, is read.
 func (w *Ownership) mode(i *networkingv1.Ingress) mode {
@@ -81,7 +91,7 @@ func (w *Ownership) mode(i *networkingv1.Ingress) mode {
 	case w.options.Compat == CompatNginx:
 		return compatible
 	case annotation != "":
-		nginx = w.nginx[annotation]
+		nginx = w.nginx[annotation] || w.claims(annotation)
 	case name != nil:
 		nginx = w.nginx[*name]
 	}
