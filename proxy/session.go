@@ -125,6 +125,7 @@ func (s *session) answer(status int, why exchange.Why, body string) { s.x.Answer
 
 // write sends the response that x holds, which the proxy or a filter made.
 func (s *session) write() {
+	s.page()
 	s.chain.filters.FilterResponse(s.x)
 	s.sayToGRPC()
 	s.relay(nil)

@@ -26,6 +26,7 @@ type Table struct {
 	defaultCert     *Certificate
 	ticketKeys      *TicketKeys
 	globals         []policy.Value
+	compat          bool
 	routes          int
 }
 
@@ -45,6 +46,8 @@ type Change struct {
 	TicketKeys *TicketKeys
 	// Globals are what the operator's ConfigMap says about the whole proxy.
 	Globals []policy.Value
+	// Compat says that requests without a route are answered as ingress-nginx does.
+	Compat bool
 }
 
 // NewTable returns a Table of routes in no particular order. A Route goes to the host ID.Host; one with IsDefault and no
@@ -73,7 +76,7 @@ func (t *Table) With(c Change) *Table {
 	next := &Table{
 		hostless: t.hostless, routes: t.routes, patterns: t.patterns,
 		catchAll: c.CatchAll, certificates: slices.Clip(c.Certificates), defaultCert: c.DefaultCertificate,
-		ticketKeys: c.TicketKeys, globals: c.Globals,
+		ticketKeys: c.TicketKeys, globals: c.Globals, compat: c.Compat,
 	}
 	var exact, wildcard []hostChange
 	set := func(name string, h *Host) {
@@ -184,6 +187,9 @@ func (t *Table) TLSPolicy(host string) *TLSPolicy {
 
 // TicketKeys returns the keys of TLS session tickets that all replicas share, or nil.
 func (t *Table) TicketKeys() *TicketKeys { return t.ticketKeys }
+
+// Compat says that requests without a route are answered as ingress-nginx does.
+func (t *Table) Compat() bool { return t.compat }
 
 // Globals returns the values of the global policy families. The caller must not change the slice.
 func (t *Table) Globals() []policy.Value { return t.globals }

@@ -110,14 +110,14 @@ func (b *Builder) Build(s Snapshot) (*router.Table, []Problem) {
 		b.replace(i, d)
 	}
 	b.decideNames(d)
-	change := router.Change{DefaultCertificate: b.defaultCertificate(), TicketKeys: b.ticketKeys(), Globals: b.environment.policies.settings.globals}
+	change := router.Change{DefaultCertificate: b.defaultCertificate(), TicketKeys: b.ticketKeys(), Globals: b.environment.policies.settings.globals, Compat: s.Options.answersAsNginx()}
 	change.Certificates = b.mergeCertificates(d)
 	b.mergeHosts(d, &change)
 	b.mergeAliases(d, &change)
 	change.CatchAll = b.catchAll()
 	if len(change.Hosts)+len(change.Remove) > 0 || d.certificatesChanged ||
 		change.CatchAll != b.table.CatchAll() || change.DefaultCertificate != b.table.DefaultCertificate() || change.TicketKeys != b.table.TicketKeys() ||
-		!sameValues(change.Globals, b.table.Globals()) {
+		!sameValues(change.Globals, b.table.Globals()) || change.Compat != b.table.Compat() {
 		b.table = b.table.With(change)
 	}
 	b.building = false

@@ -339,7 +339,7 @@ func checkShared(t *rapid.T, old, next *router.Table) {
 			t.Fatalf("%s is new, but nothing of it is", c)
 		}
 	}
-	if old.String() == next.String() && old.TicketKeys() == next.TicketKeys() && len(slices.Collect(next.RoutesNotIn(old))) == 0 && old.DefaultCertificate() == next.DefaultCertificate() &&
+	if old.String() == next.String() && old.Compat() == next.Compat() && old.TicketKeys() == next.TicketKeys() && len(slices.Collect(next.RoutesNotIn(old))) == 0 && old.DefaultCertificate() == next.DefaultCertificate() &&
 		slices.Equal(old.Certificates(), next.Certificates()) && old != next {
 		t.Fatal("nothing changed, but the Table did")
 	}

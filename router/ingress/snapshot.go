@@ -52,6 +52,11 @@ type Options struct {
 	AnnotationPrefixes []string
 }
 
+// answersAsNginx says whether requests that no host owns are answered as ingress-nginx does: where its classes are served.
+func (o *Options) answersAsNginx() bool {
+	return o.Compat == CompatNginx || o.Compat == CompatByClass && (o.ClaimNginx || o.ControllerClass == NginxClass)
+}
+
 // References are the keys whose values name objects, as users write them: of annotations without prefix, and of the ConfigMap.
 type References struct {
 	SecretAnnotations, ConfigMapAnnotations []string
