@@ -25,6 +25,8 @@ func Policies() []filters.Policy {
 		filters.ClientCertificate(),
 		filters.Limit(),
 		filters.SourceRange(),
+		filters.Auth(),
+		filters.Satisfy(),
 		filters.HSTS(),
 		filters.ServerNames(),
 		filters.AddHeaders(),

@@ -67,6 +67,8 @@ type Request struct {
 	// TrailersOK says that the client sent TE: trailers.
 	TrailersOK bool
 
+	// User is who the client has proved to be, or says that it is, where a filter has taken that from the fields.
+	User []byte
 	// Forward, where a filter sets it, is the path that is sent to the Pod in place of the client's.
 	Forward []byte
 
@@ -227,6 +229,7 @@ func (x *Exchange) clear() {
 	q.Method, q.Target, q.RawPath, q.RawQuery, q.Path = nil, nil, nil, nil, nil
 	q.Authority, q.Hostname, q.Upgrade, q.Forward, q.Body = nil, nil, nil, nil, nil
 	q.Version, q.HasQuery, q.Dots, q.ExpectContinue, q.Close, q.TrailersOK, q.Vhost = 0, false, false, false, false, false, false
+	q.User = keep(q.User)
 	q.hostBuf, q.targetBuf, x.pathBuf = keep(q.hostBuf), keep(q.targetBuf), keep(x.pathBuf)
 	a.Status, a.Reason, a.Version, a.Body, a.Local, a.Why, a.Anonymous = 0, nil, 0, nil, false, NoReason, false
 	x.Client, x.Upstream, x.Timing = Client{}, Upstream{}, Timing{}

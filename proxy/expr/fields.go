@@ -97,9 +97,12 @@ func findCookie(b []byte, want string) ([]byte, bool) {
 	return nil, false
 }
 
-// remoteUser appends the user name of an Authorization field of scheme Basic. The credentials are decoded three bytes at a time, and only up to the
+// remoteUser appends the user whom authentication has found, else the user name of an Authorization field of scheme Basic. The credentials are decoded three bytes at a time, and only up to the
 // colon is anything kept: the password is never written anywhere.
 func remoteUser(dst []byte, x *exchange.Exchange, _ *name) ([]byte, bool) {
+	if user := x.Request.User; len(user) > 0 {
+		return append(dst, user...), true
+	}
 	const basic = "basic "
 	value := x.Request.Fields.Get(exchange.Authorization)
 	if len(value) < len(basic) || !exchange.EqualFold(value[:len(basic)], basic) {

@@ -13,9 +13,10 @@ import (
 
 // The statuses that this family answers with. nginx's own 495 and 496 are 400 on the wire.
 const (
-	statusFound       = 302
-	statusForbidden   = 403
-	statusUnavailable = 503
+	statusFound        = 302
+	statusUnauthorized = 401
+	statusForbidden    = 403
+	statusUnavailable  = 503
 )
 
 // The fields in which the Pod is told about the client, as ingress-nginx spells them. No client may set one: they begin alike, so all are removed.

@@ -174,6 +174,9 @@ func Guard(policies []Policy, r *router.Route) string {
 		if ok {
 			b.WriteByte('\n')
 			b.WriteString(policy.Value{Family: p.FamilyName(), Parsed: v}.String())
+			if secret, ok := v.(interface{ Guard() string }); ok {
+				b.WriteString(secret.Guard())
+			}
 		}
 	}
 	return b.String()

@@ -1,9 +1,11 @@
 package filters
 
 import (
+	"runtime"
 	"time"
 
 	"podlane.dev/podlane/proxy/limit"
+	"podlane.dev/podlane/proxy/passwords"
 )
 
 // Runtime is what filters use of the engine, which keeps it while tables come and go. It may be used concurrently.
@@ -13,11 +15,17 @@ type Runtime struct {
 	// Zones are what requests are counted in. Epoch is where their clock begins.
 	Zones *limit.Zones
 	Epoch time.Time
+	// Passwords checks passwords, and Nonces are what digest authentication has asked clients to sign.
+	Passwords *passwords.Verifier
+	Nonces    *passwords.Nonces
 }
 
 // NewRuntime returns a Runtime that has counted nothing.
 func NewRuntime(httpsPort uint16) Runtime {
-	return Runtime{HTTPSPort: httpsPort, Zones: limit.NewZones(0), Epoch: time.Now()}
+	now := time.Now()
+	// Half of the processors go on with what costs little.
+	verifier := passwords.NewVerifier(runtime.GOMAXPROCS(0) / 2)
+	return Runtime{HTTPSPort: httpsPort, Zones: limit.NewZones(0), Epoch: now, Passwords: verifier, Nonces: passwords.NewNonces(now)}
 }
 
 // httpsPort returns the port of HTTPS. r may be nil.

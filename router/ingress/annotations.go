@@ -203,7 +203,7 @@ func (r *policyReader) parse(s *policySet) {
 // guards are the annotations of ingress-nginx that keep strangers out. Until a family knows one of them its routes are closed: without
 // it they would be open to everyone.
 var guards = []string{
-	"auth-secret", "auth-type", "auth-url",
+	"auth-url",
 }
 
 // unknown reports an annotation that no family knows.

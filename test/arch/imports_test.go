@@ -29,6 +29,7 @@ var (
 	prometheus = []string{"github.com/prometheus/client_golang", "github.com/prometheus/client_model"}
 	codings    = []string{"github.com/andybalholm/brotli", "github.com/klauspost/compress"}
 	sys        = []string{"golang.org/x/sys"}
+	hashes     = []string{"github.com/tg123/go-htpasswd"}
 )
 
 // layers is the table. A package may import what its row lists, and nothing else: what is not here is forbidden.
@@ -68,7 +69,8 @@ var layers = []layer{
 	{"proxy/upstream/dns", nil, []string{"golang.org/x/net/dns/dnsmessage"}, "it asks for names and their lifetimes, and knows no pools"},
 	{"proxy/expr", []string{"proxy/exchange"}, nil, "an expression reads an Exchange, whoever asks, and steers nothing"},
 	{"proxy/limit", nil, nil, "it counts what keys ask for, and knows neither requests nor routes"},
-	{"proxy/filters", []string{"proxy/exchange", "proxy/expr", "proxy/limit", "proxy/bodies"}, nil, "a policy is one file that works on messages, whatever the codec"},
+	{"proxy/passwords", nil, hashes, "it checks names and passwords, and knows neither requests nor what becomes of a stranger"},
+	{"proxy/filters", []string{"proxy/exchange", "proxy/expr", "proxy/limit", "proxy/bodies", "proxy/passwords"}, nil, "a policy is one file that works on messages, whatever the codec"},
 	{"proxy/observe", []string{"router", "proxy/exchange", "proxy/expr"}, slices.Concat(prometheus, sys), "it records what happened, and steers nothing"},
 	{
 		"proxy", []string{"proxy/exchange", "proxy/expr", "proxy/limit", "proxy/http1", "proxy/http2", "proxy/preamble", "proxy/socket", "proxy/upstream", "proxy/filters", "proxy/observe"}, sys,

@@ -56,6 +56,7 @@ var direct = map[string]string{
 	"github.com/prometheus/client_model":  "metrics: its data types, which come with client_golang",
 	"github.com/spf13/cobra":              "cmd: sub-commands, help, completion",
 	"github.com/spf13/pflag":              "flags",
+	"github.com/tg123/go-htpasswd":        "proxy/passwords: the formats of hashes in password files",
 	"go.uber.org/zap":                     "cmd: logs",
 	"go.yaml.in/yaml/v3":                  "router/manifest: the line that a mistake is on; sigs.k8s.io/yaml stands on it",
 	"golang.org/x/net":                    "HTTP/2: frames and header compression",

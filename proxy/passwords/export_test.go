@@ -1,0 +1,27 @@
+package passwords
+
+import "encoding/binary"
+
+// The bounds, for tests.
+const (
+	MaxKnown  = maxKnown
+	MaxNonces = maxNonces
+	NonceLife = nonceLife
+)
+
+// Remember adds the i-th of many codes.
+func (v *Verifier) Remember(i int) {
+	var c code
+	binary.BigEndian.PutUint64(c[:], uint64(i))
+	v.remember(c)
+}
+
+// Known is the number of passwords that are remembered.
+func (v *Verifier) Known() int {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return len(v.known)
+}
+
+// Use is what Verify does with a nonce once the rest is right.
+var Use = (*Nonces).use

@@ -1,0 +1,5 @@
+//go:build !race
+
+package passwords_test
+
+const raceEnabled = false
