@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"sync/atomic"
 	"time"
 
@@ -60,9 +61,10 @@ type call struct {
 	main, upload watch
 	since        atomic.Int64 // when the exchange began, in ms of the sweeper's clock
 	pod          atomic.Pointer[pod]
-	aborted      atomic.Bool                   // set before pod is closed: no other attempt may follow
-	wake         atomic.Pointer[chan struct{}] // ends a pause; see waker
-	uploaded     chan error                    // result of the upload goroutine
+	aborted      atomic.Bool                        // set before pod is closed: no other attempt may follow
+	wake         atomic.Pointer[chan struct{}]      // ends a pause; see waker
+	consulted    atomic.Pointer[context.CancelFunc] // ends what a filter waits for; see session.Wait
+	uploaded     chan error                         // result of the upload goroutine
 	uploading    bool
 	pulled       atomic.Bool   // the upload has pulled a part of the request body
 	bodyRead     atomic.Bool   // the upload has pulled the whole request body
@@ -96,6 +98,7 @@ func (c *call) start(client *exchange.Client) *session {
 	x.Timing.Start = time.Now()
 	x.Client = *client
 	c.session = session{c: c, e: c.e, x: x}
+	x.Waiter = &c.session
 	return &c.session
 }
 
@@ -103,6 +106,7 @@ func (c *call) start(client *exchange.Client) *session {
 func (c *call) abort() {
 	c.aborted.Store(true)
 	c.rouse()
+	c.endConsultation()
 	c.wire.cut()
 	if p := c.pod.Load(); p != nil {
 		p.abort()

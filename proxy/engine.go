@@ -20,6 +20,7 @@ import (
 	"podlane.dev/podlane/proxy/http2"
 	"podlane.dev/podlane/proxy/observe"
 	"podlane.dev/podlane/proxy/socket"
+	"podlane.dev/podlane/proxy/subrequest"
 	"podlane.dev/podlane/proxy/upstream"
 	"podlane.dev/podlane/router"
 )
@@ -100,6 +101,9 @@ type Options struct {
 	HTTPSPort uint16
 	// Upstream are the settings of pools and endpoints.
 	Upstream upstream.Options
+	// Subrequests are the settings of requests of the proxy's own. Addresses that ExternalName Services may not lead to are refused to them too,
+	// unless they say otherwise.
+	Subrequests subrequest.Options
 	// Metrics and AccessLog may be nil.
 	Metrics   *observe.Metrics
 	AccessLog *observe.AccessLog
@@ -138,8 +142,11 @@ type Engine struct {
 	closeOnce sync.Once
 	fallback  *chain // answers requests without a route
 	runtime   filters.Runtime
-	tally     tally
-	through   int // live routes that pass TLS through; read and written by Publish only
+	// life is the context of what the engine does beside its calls, and has no end of its own: Shutdown calls end.
+	life    context.Context //nolint:containedctx // it is as long as the engine's
+	end     context.CancelFunc
+	tally   tally
+	through int // live routes that pass TLS through; read and written by Publish only
 }
 
 // live is what a request loads: the table and what Publish hung from it.
@@ -177,6 +184,11 @@ func New(o Options) *Engine {
 		tally:     newTally(o.Metrics),
 		runtime:   filters.NewRuntime(o.HTTPSPort),
 	}
+	e.life, e.end = context.WithCancel(context.Background())
+	if o.Subrequests.Refused == nil {
+		o.Subrequests.Refused = o.Upstream.External.Refused
+	}
+	e.runtime.Subrequests = subrequest.New(e.life, o.Subrequests)
 	e.limits.Yield = runtime.GOMAXPROCS(0) <= maxYielding
 	gate.pods = e.registry.Open
 	gate.idle = func() int { return int(e.sweeper.idle.Load()) }
@@ -272,6 +284,8 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 		}
 		e.registry.Close()
 		e.pods.close()
+		e.end()
+		e.runtime.Subrequests.Close()
 	})
 	return err
 }

@@ -23,6 +23,8 @@ type session struct {
 	whole bool
 	// status, where it is not 0, is what is counted and logged in place of the response's.
 	status int
+	// gone says that the client went away while a filter waited.
+	gone bool
 	// recorded says that record was called.
 	recorded bool
 	// generation is that of the table that routed the request.
@@ -94,7 +96,6 @@ func (s *session) overload() {
 
 // respond finds an answer and writes it.
 func (s *session) respond() {
-	x := s.x
 	switch {
 	case s.settings.Block != nil && s.settings.Block.FilterRequest(x) == exchange.Answered:
 	case s.chain.route == nil:
@@ -103,15 +104,28 @@ func (s *session) respond() {
 		s.answer(503, exchange.RouteDenied, "this route is disabled: a policy of it is not valid\n")
 	case s.tooLarge():
 		s.answer(413, exchange.BodyTooLarge, "request body too large\n")
-	case s.chain.filters.FilterRequest(x) == exchange.Answered:
-		if x.Response.Why == exchange.ClientCertificate {
-			s.leave() // a connection shows one certificate: with another the client must make another
-		}
 	default:
-		s.forward()
+		s.filter()
 		return
 	}
 	s.write()
+}
+
+// filter runs the request filters, and goes on as they say.
+func (s *session) filter() {
+	x := s.x
+	verdict := s.chain.filters.FilterRequest(x)
+	switch {
+	case s.gone:
+		s.fail(failClient)
+	case verdict == exchange.Continue:
+		s.forward()
+	case x.Response.Why == exchange.ClientCertificate:
+		s.leave() // a connection shows one certificate: with another the client must make another
+		s.write()
+	default:
+		s.write()
+	}
 }
 
 // tooLarge reports whether the announced length of the request body is beyond the limit.

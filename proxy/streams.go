@@ -149,6 +149,7 @@ func (h *streams) abort() {
 func (s *stream) gone() {
 	s.aborted.Store(true)
 	s.rouse()
+	s.endConsultation()
 	if p := s.pod.Load(); p != nil {
 		p.abort()
 	}

@@ -29,6 +29,7 @@ const (
 	writingPod                 // room in the Pod's socket
 	tunneling                  // either side of an upgraded connection
 	pacing                     // the time at which a paced body may be pulled
+	consulting                 // somebody whom a filter asks: the client may go away meanwhile
 )
 
 // resting reports whether it is the wait between two requests.
@@ -241,7 +242,7 @@ func (s *sweeper) sweepConns(now int64) (resting int64) {
 		if p.resting() {
 			resting++
 		}
-		if (p == awaiting || p == uploading) && markOf(w) == unmarked && c.fd >= 0 && now-c.since.Load() >= goneAfter.Milliseconds() {
+		if (p == awaiting || p == uploading || p == consulting) && markOf(w) == unmarked && c.fd >= 0 && now-c.since.Load() >= goneAfter.Milliseconds() {
 			s.polled = append(s.polled, unix.PollFd{Fd: int32(c.fd), Events: c.goneEvents(p)})
 			s.asked = append(s.asked, suspect{&c.call, w})
 		}
@@ -252,7 +253,7 @@ func (s *sweeper) sweepConns(now int64) (resting int64) {
 // goneEvents are the events by which c's client is gone, beside a reset, which poll always tells. The end of its sending side is one, unless
 // that is allowed, or body is still missing: then whoever reads it will tell.
 func (c *call) goneEvents(p phase) int16 {
-	if c.e.opts.AllowHalfClose || p == uploading && !c.bodyRead.Load() {
+	if c.e.opts.AllowHalfClose || p != awaiting && !c.bodyRead.Load() {
 		return 0
 	}
 	return unix.POLLRDHUP
@@ -268,7 +269,7 @@ func (w *watch) expire(now int64, c *call) {
 // interrupt marks the word and wakes the goroutine that waits under it.
 func (w *watch) interrupt(word uint64, m mark, c *call) {
 	p := phaseOf(word)
-	pod := c.pod.Load()
+	pod, consultation := c.pod.Load(), c.consulted.Load()
 	if !w.word.CompareAndSwap(word, word|uint64(m)<<phaseBits) {
 		return
 	}
@@ -287,6 +288,10 @@ func (w *watch) interrupt(word uint64, m mark, c *call) {
 		}
 	case pacing:
 		c.rouse()
+	case consulting:
+		if consultation != nil {
+			(*consultation)()
+		}
 	case tunneling:
 		c.wire.interruptRead()
 		c.wire.interruptWrite()

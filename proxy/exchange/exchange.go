@@ -201,6 +201,11 @@ type Exchange struct {
 	// RequestIDMade says that it is ours.
 	RequestIDMade bool
 
+	// Waiter is whom filters ask that have to wait.
+	Waiter Waiter
+	// Grant is what an authentication service said of the client, nil where none was asked.
+	Grant *Grant
+
 	// Scratch is memory that a codec or filter may use while the Exchange lasts, by appending to it.
 	Scratch []byte
 
@@ -234,6 +239,7 @@ func (x *Exchange) clear() {
 	a.Status, a.Reason, a.Version, a.Body, a.Local, a.Why, a.Anonymous = 0, nil, 0, nil, false, NoReason, false
 	x.Client, x.Upstream, x.Timing = Client{}, Upstream{}, Timing{}
 	x.Route, x.RequestID, x.RequestIDMade, x.BytesIn, x.BytesOut = nil, nil, false, 0, 0
+	x.Waiter, x.Grant = nil, nil
 	x.Scratch = keep(x.Scratch)
 }
 

@@ -6,10 +6,13 @@ import (
 
 	"podlane.dev/podlane/proxy/limit"
 	"podlane.dev/podlane/proxy/passwords"
+	"podlane.dev/podlane/proxy/subrequest"
 )
 
 // Runtime is what filters use of the engine, which keeps it while tables come and go. It may be used concurrently.
 type Runtime struct {
+	// Subrequests makes requests of the proxy's own.
+	Subrequests *subrequest.Client
 	// HTTPSPort is the port of HTTPS, for redirects that say it; 0 means 443.
 	HTTPSPort uint16
 	// Zones are what requests are counted in. Epoch is where their clock begins.
