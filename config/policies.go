@@ -27,6 +27,8 @@ func Policies() []filters.Policy {
 		filters.SourceRange(),
 		filters.Auth(),
 		filters.Satisfy(),
+		filters.NoAuthLocations(),
+		filters.ExternalAuth(),
 		filters.HSTS(),
 		filters.ServerNames(),
 		filters.AddHeaders(),

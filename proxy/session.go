@@ -97,7 +97,7 @@ func (s *session) overload() {
 // respond finds an answer and writes it.
 func (s *session) respond() {
 	switch {
-	case s.settings.Block != nil && s.settings.Block.FilterRequest(x) == exchange.Answered:
+	case s.settings.Block != nil && s.settings.Block.FilterRequest(s.x) == exchange.Answered:
 	case s.chain.route == nil:
 		s.answer(404, exchange.NoRoute, "no route for this host and path\n")
 	case s.chain.route.Denied != "":

@@ -34,6 +34,8 @@ type Of[T any] struct {
 	Forward func(f *Forwarding, v T)
 	// Extend is for what is more than a filter of each kind.
 	Extend func(c *Chain, v T)
+	// Protects says, as text, how v protects what is behind r, where the text of v does not: see Guard.
+	Protects func(r *router.Route, v T) string
 	// Global is what a value of a global family says about the whole proxy.
 	Global func(s *Settings, v T)
 }
@@ -70,6 +72,14 @@ func (p *Of[T]) Govern(s *Settings, v any) {
 	}
 }
 
+// protection calls Protects. v must be a T.
+func (p *Of[T]) protection(r *router.Route, v any) string {
+	if p.Protects != nil {
+		return p.Protects(r, v.(T))
+	}
+	return policy.Value{Family: p.FamilyName(), Parsed: v}.String()
+}
+
 // Families returns the policies as Build takes them, in the same order.
 func Families(policies []Policy) []policy.Family {
 	families := make([]policy.Family, len(policies))
@@ -93,6 +103,8 @@ type Chain struct {
 	Unlogged bool
 	// Runtime is what filters may use of the engine.
 	Runtime *Runtime
+	// Anonymous says that clients of the Route are not asked who they are, whatever its policies say.
+	Anonymous bool
 
 	access  access
 	release []func()
@@ -173,13 +185,24 @@ func Guard(policies []Policy, r *router.Route) string {
 		}
 		if ok {
 			b.WriteByte('\n')
-			b.WriteString(policy.Value{Family: p.FamilyName(), Parsed: v}.String())
-			if secret, ok := v.(interface{ Guard() string }); ok {
-				b.WriteString(secret.Guard())
-			}
+			b.WriteString(protection(p, r, v))
 		}
 	}
 	return b.String()
+}
+
+// protection returns, as text, what v of p protects on r.
+func protection(p Policy, r *router.Route, v any) string {
+	if own, is := p.(interface {
+		protection(r *router.Route, v any) string
+	}); is {
+		return own.protection(r, v)
+	}
+	text := policy.Value{Family: p.FamilyName(), Parsed: v}.String()
+	if secret, ok := v.(interface{ Guard() string }); ok {
+		text += secret.Guard()
+	}
+	return text
 }
 
 // valueOf finds a family's value by a scan: a Route carries a handful.

@@ -200,20 +200,9 @@ func (r *policyReader) parse(s *policySet) {
 	}
 }
 
-// guards are the annotations of ingress-nginx that keep strangers out. Until a family knows one of them its routes are closed: without
-// it they would be open to everyone.
-var guards = []string{
-	"auth-url",
-}
-
 // unknown reports an annotation that no family knows.
 func (s *policySet) unknown(annotation, key string) {
 	p := Problem{Reason: UnsupportedAnnotation, Effect: Ignored, Message: fmt.Sprintf("Podlane does not know %q: it has no effect", key)}
-	if slices.Contains(guards, key) {
-		p.Effect = RouteDenied
-		p.Message = fmt.Sprintf("Podlane does not support %q yet, and without it the routes of this Ingress would be open to everyone: they answer 503; remove it to open them", key)
-		s.denied = cmp.Or(s.denied, key)
-	}
 	s.report(annotationField(annotation), p)
 }
 

@@ -4,7 +4,8 @@
 // The sections of a file, of which only in.yaml must be there:
 //
 //	in.yaml       objects. Services that Ingresses name and that are not there are made, with the port that is asked for and one Pod. The annotation
-//	              test/pods of a Service says how many Pods it has.
+//	              test/pods of a Service says how many Pods it has. Its Pods answer to NAME.NAMESPACE.svc too, for who asks them about a request:
+//	              with the annotation test/aside: Auth they look at Auth-Status and so on in place of Pod-Status, and what they get is shown.
 //	options.yaml  is laid over the options of Build
 //	table.txt     the table, problems.txt the Problems: `go test ./test/policies -update` writes them
 //	> NAME        a request: the request line, fields, an empty line, the body. Lines that begin with # are not sent. The engine trusts its peer, so

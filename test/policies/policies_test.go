@@ -141,6 +141,9 @@ func (r *rig) exchange(t *testing.T, request []byte) string {
 	if len(body) > 0 {
 		fmt.Fprintf(&b, "\n%s\n", bytes.TrimSuffix(body, []byte("\n")))
 	}
+	if asides := r.takeAsides(); asides != "" {
+		fmt.Fprintf(&b, "\nbefore that %s", asides)
+	}
 	return b.String()
 }
 

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -25,6 +26,7 @@ import (
 
 	"podlane.dev/podlane/config"
 	"podlane.dev/podlane/proxy"
+	"podlane.dev/podlane/proxy/subrequest"
 	"podlane.dev/podlane/router"
 	"podlane.dev/podlane/router/ingress"
 	"podlane.dev/podlane/router/manifest"
@@ -33,10 +35,41 @@ import (
 // podAnnotation says, on a Service, how many Pods it has.
 const podAnnotation = "test/pods"
 
+// asideAnnotation says, on a Service, that its Pods are not where requests go but are asked about them: they look at fields that begin with its
+// value in place of Pod, and what they get is shown with the answer.
+const asideAnnotation = "test/aside"
+
 // rig is an engine that serves what a file says.
 type rig struct {
 	engine *proxy.Engine
 	addr   string
+	// names are where the names of Services lead: NAME.NAMESPACE.svc to a Pod's address.
+	names map[string]string
+
+	mu     sync.Mutex
+	asides []string // what those who are asked got since the last answer
+}
+
+// dial connects to a Service by its name.
+func (r *rig) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	pod, ok := r.names[strings.TrimSuffix(host, ".cluster.local")]
+	if !ok {
+		return nil, fmt.Errorf("there is no %s", host)
+	}
+	return new(net.Dialer).DialContext(ctx, network, pod)
+}
+
+// takeAsides returns what was shown since it was called last.
+func (r *rig) takeAsides() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	text := strings.Join(r.asides, "")
+	r.asides = nil
+	return text
 }
 
 // section returns a section of an archive, nil where it is not there.
@@ -100,7 +133,11 @@ func addServices(s *ingress.Snapshot) {
 // start serves a Table.
 func start(t *testing.T, s ingress.Snapshot, table *router.Table) *rig {
 	t.Helper()
-	e := proxy.New(proxy.Options{Policies: config.Policies(), TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
+	r := &rig{names: map[string]string{}}
+	e := proxy.New(proxy.Options{
+		Policies: config.Policies(), TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
+		Subrequests: subrequest.Options{Dial: r.dial},
+	})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -119,14 +156,15 @@ func start(t *testing.T, s ingress.Snapshot, table *router.Table) *rig {
 	})
 	e.Prepare(table)
 	for _, svc := range s.Services {
-		e.SetAddresses(router.Service{Namespace: svc.Namespace, Name: svc.Name}, pods(t, svc))
+		e.SetAddresses(router.Service{Namespace: svc.Namespace, Name: svc.Name}, r.pods(t, svc))
 	}
 	e.Publish(table)
-	return &rig{e, l.Addr().String()}
+	r.engine, r.addr = e, l.Addr().String()
+	return r
 }
 
 // pods starts the Pods of a Service, and returns their addresses by port.
-func pods(t *testing.T, svc *corev1.Service) map[string][]router.Address {
+func (r *rig) pods(t *testing.T, svc *corev1.Service) map[string][]router.Address {
 	t.Helper()
 	count := 1
 	if text, ok := svc.Annotations[podAnnotation]; ok {
@@ -138,8 +176,13 @@ func pods(t *testing.T, svc *corev1.Service) map[string][]router.Address {
 	var addresses []router.Address
 	for i := range count {
 		name := fmt.Sprintf("%s-%d", svc.Name, i)
-		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { answer(w, r, name) }))
+		pod := pod{name: name, fields: "Pod"}
+		if aside := svc.Annotations[asideAnnotation]; aside != "" {
+			pod.fields, pod.rig = aside, r
+		}
+		s := httptest.NewServer(pod)
 		t.Cleanup(s.Close)
+		r.names[svc.Name+"."+svc.Namespace+".svc"] = s.Listener.Addr().String()
 		addresses = append(addresses, router.Address{AddrPort: netip.MustParseAddrPort(s.Listener.Addr().String()), UID: name, Pod: name, Ready: true, Serving: true})
 	}
 	byPort := map[string][]router.Address{}
@@ -149,26 +192,37 @@ func pods(t *testing.T, svc *corev1.Service) map[string][]router.Address {
 	return byPort
 }
 
-// answer is what a Pod does: it says what it got, unless it is told otherwise.
-func answer(w http.ResponseWriter, r *http.Request, name string) {
+// pod answers as fields of the request say that begin with fields.
+type pod struct {
+	name, fields string
+	rig          *rig // that is shown what was got, or nil
+}
+
+// ServeHTTP says what the Pod got, unless it is told otherwise.
+func (p pod) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return // the test sees that the answer is missing
 	}
-	for _, h := range r.Header.Values("Pod-Header") {
+	if p.rig != nil {
+		p.rig.mu.Lock()
+		p.rig.asides = append(p.rig.asides, seen(r, p.name, body))
+		p.rig.mu.Unlock()
+	}
+	for _, h := range r.Header.Values(p.fields + "-Header") {
 		key, value, _ := strings.Cut(h, ":")
 		w.Header().Add(key, strings.TrimSpace(value))
 	}
 	w.Header()["Date"] = nil
-	text := r.Header.Get("Pod-Body")
-	if len(r.Header["Pod-Body"]) == 0 {
-		text = seen(r, name, body)
+	text := r.Header.Get(p.fields + "-Body")
+	if len(r.Header[p.fields+"-Body"]) == 0 {
+		text = seen(r, p.name, body)
 	}
 	if w.Header().Get("Content-Type") == "" {
 		w.Header().Set("Content-Type", "text/plain")
 	}
 	status := http.StatusOK
-	if s, err := strconv.Atoi(r.Header.Get("Pod-Status")); err == nil {
+	if s, err := strconv.Atoi(r.Header.Get(p.fields + "-Status")); err == nil {
 		status = s
 	}
 	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
@@ -181,8 +235,10 @@ func seen(r *http.Request, name string, body []byte) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s got\n%s %s\nHost: %s\n", name, r.Method, r.RequestURI, r.Host)
 	fields := maps.Clone(r.Header)
-	for _, hidden := range []string{"Pod-Header", "Pod-Status", "Pod-Body"} {
-		delete(fields, hidden)
+	for key := range fields {
+		if _, what, _ := strings.Cut(key, "-"); what == "Header" || what == "Status" || what == "Body" {
+			delete(fields, key)
+		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(fields)) {
 		for _, value := range fields[key] {
