@@ -11,7 +11,7 @@ import (
 )
 
 // documents are those that say how to install the chart.
-var documents = []string{"chart/README.md", "README.md"}
+var documents = []string{"chart/README.md", "README.md", "MOVING.md"}
 
 // mention is how a document names an object of the release in a kubectl command.
 var mention = regexp.MustCompile(`\b(?:svc|service|deployment|deploy)[ /](podlane[a-z0-9-]*)`)
@@ -56,7 +56,9 @@ func checkCommand(t *testing.T, document string, words []string) []string {
 		case "--namespace", "-n":
 			i++
 			r.Namespace = words[i]
-		case "upgrade", "install", "--install", "--create-namespace":
+		case "-f":
+			i++ // a file that the user makes
+		case "upgrade", "install", "--install", "--create-namespace", "--reuse-values":
 		default:
 			operands = append(operands, words[i])
 		}
