@@ -63,6 +63,9 @@ func TestLogRules(t *testing.T) {
 }
 
 func TestLogRulesAllocations(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector makes sync.Pool, which package regexp has, drop objects at random")
+	}
 	family := filters.AccessLog()
 	parsed, err := family.ParseValues(policy.Values{"skip-access-log-urls": "/health, ~^/static/, ~*png$"}, nil)
 	if err != nil {
