@@ -130,7 +130,7 @@ type Route struct {
 	Compat bool
 	// AppendSlash says that requests are sent to the same path with a slash behind it (301), and nothing else.
 	AppendSlash bool
-	// SendTo is the host to which requests are sent, with the same URL otherwise (308), "" for none.
+	// SendTo is the host to which requests are sent, with the same URL otherwise, "" for none.
 	SendTo string
 	// Passthrough is set on the Route of the path / of a host whose TLS ends at its Pods: what it says holds for every path.
 	Passthrough Passthrough

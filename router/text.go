@@ -105,7 +105,7 @@ func (r *Route) writeManner(b *strings.Builder) {
 		b.WriteString("; 301 to the path with a slash")
 	}
 	if r.SendTo != "" {
-		b.WriteString("; 308 to host " + r.SendTo)
+		b.WriteString("; redirect to host " + r.SendTo)
 	}
 	if r.HasCertificate {
 		b.WriteString("; certificate")

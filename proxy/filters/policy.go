@@ -99,6 +99,8 @@ type Chain struct {
 	Forwarding Forwarding
 	// Locations says how URLs look that filters make of a path.
 	Locations Locations
+	// RedirectCode is the status of redirects to the same URL with another scheme or host.
+	RedirectCode int
 	// Unlogged leaves requests out of the access log.
 	Unlogged bool
 	// Runtime is what filters may use of the engine.
@@ -137,7 +139,7 @@ func (c *Chain) Release() {
 // Compile returns the Chain of r: for each policy in order, what the value that r carries comes to, else the
 // policy's default. Publish calls it once for each new Route.
 func Compile(policies []Policy, r *router.Route, rt *Runtime) *Chain {
-	c := &Chain{Route: r, Runtime: rt}
+	c := &Chain{Route: r, Runtime: rt, RedirectCode: statusPermanentRedirect}
 	for _, p := range policies {
 		v, ok := valueOf(r, p.FamilyName())
 		if !ok {
@@ -152,7 +154,7 @@ func Compile(policies []Policy, r *router.Route, rt *Runtime) *Chain {
 	case r.AppendSlash:
 		c.Request = []exchange.RequestFilter{AppendSlash{c.Locations}}
 	case r.SendTo != "":
-		c.Request = []exchange.RequestFilter{SendToHost(r.SendTo)}
+		c.Request = []exchange.RequestFilter{SendToHost{r.SendTo, c.RedirectCode}}
 	}
 	return c
 }

@@ -147,3 +147,16 @@ func FuzzRedirectURL(f *testing.F) {
 		}
 	})
 }
+
+// The redirect between www.HOST and HOST has the status of that to HTTPS.
+func TestSendToHost(t *testing.T) {
+	for code, values := range map[int]policy.Values{308: nil, 301: {"http-redirect-code": "301"}} {
+		r := route(t, "/", values, redirects()...)
+		r.SendTo = "www.a.example"
+		x := request("a.example:8080", "/x/")
+		filters.Compile(redirects(), r, nil).FilterRequest(x)
+		if got := string(x.Response.Fields.Get(exchange.Location)); got != "http://www.a.example:8080/x" || x.Response.Status != code {
+			t.Errorf("%v: %d to %q", values, x.Response.Status, got)
+		}
+	}
+}

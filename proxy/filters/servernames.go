@@ -55,23 +55,22 @@ func parseServerNames(v policy.Values) (router.ServerNames, error) {
 }
 
 // SendToHost is the filter of Routes with that name: it sends clients to the same URL on another host.
-type SendToHost string
+type SendToHost struct {
+	Host string
+	Code int
+}
 
-// FilterRequest answers 308.
+// FilterRequest answers with the redirect.
 func (f SendToHost) FilterRequest(x *exchange.Exchange) exchange.Verdict {
 	at := len(x.Scratch)
 	b := append(x.Scratch, x.Client.Proto...)
 	b = append(b, "://"...)
-	b = append(b, f...)
+	b = append(b, f.Host...)
 	b = append(b, x.Request.Authority[len(withoutPort(x.Request.Authority)):]...)
 	target := x.Request.Target
 	if n := len(target); n > 0 && target[n-1] == '/' {
 		target = target[:n-1]
 	}
-	b = appendURI(b, target)
-	x.Scratch = b
-	x.Answer(statusPermanentRedirect, exchange.Redirect, "308 Permanent Redirect\n")
-	x.Response.Fields.Set(exchange.Location, b[at:])
-	x.Scratch = b[:at]
-	return exchange.Answered
+	x.Scratch = appendURI(b, target)
+	return answerRedirect(x, f.Code, at)
 }

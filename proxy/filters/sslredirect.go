@@ -91,7 +91,7 @@ func sslRedirectKeys() []policy.Key {
 		},
 		{
 			Name: "http-redirect-code", Kind: policy.Int, Where: policy.ConfigMap, Default: "308", Example: "301",
-			Doc: "The status of the redirect: 301, 302, 307 or 308.",
+			Doc: "The status of the redirect, and of that of from-to-www-redirect: 301, 302, 307 or 308.",
 		},
 		{
 			Name: "no-tls-redirect-locations", Kind: policy.List, Where: policy.ConfigMap, Default: acmePath, Example: "/.well-known/acme-challenge,/health",
@@ -139,6 +139,7 @@ func (v sslRedirect) exempts(path string) bool {
 }
 
 func extendSSLRedirect(c *Chain, v sslRedirect) {
+	c.RedirectCode = v.code
 	if !v.force && (!v.redirect || !c.Route.HasCertificate) || v.exempts(c.Route.ID.Path) {
 		return
 	}
