@@ -61,3 +61,19 @@ func TestSSLRedirect(t *testing.T) {
 		p.same(t, get(uri), "body")
 	}
 }
+
+func TestTrailingSlash(t *testing.T) {
+	const location = "location /sub/path/ { proxy_set_header Host $http_host; proxy_pass http://POD; }"
+	for name, s := range map[string]setup{
+		"absolute": {slash: "/sub/path", server: location},
+		"relative": {slash: "/sub/path", server: "absolute_redirect off; " + location, values: policy.Values{"relative-redirects": "true"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPair(t, s)
+			for _, uri := range []string{"/sub/path", "/sub/path?q=1/", "/sub/path/", "/sub//path", "/x/../sub/path", "/sub/pathx", "/sub/PATH"} {
+				p.same(t, get(uri), "body")
+				p.same(t, strings.Replace(message("POST", uri, "Content-Length: 0"), "a.test", "A.test:8080", 1), "body")
+			}
+		})
+	}
+}

@@ -33,6 +33,8 @@ type setup struct {
 	values policy.Values
 	// server and location are nginx's directives in the server and in its location /, which passes requests on.
 	server, location string
+	// slash is a path that Build has sent to the same with a slash behind it, "" for none.
+	slash string
 	// pod is what the Pod answers after the status line: header lines and a body, with the request's X-Echo in the place of ECHO. It closes the
 	// connection behind it.
 	pod string
@@ -49,7 +51,7 @@ func newPair(t *testing.T, s setup) *pair {
 	t.Helper()
 	p := &pair{pod: newPod(t, s.pod)}
 	p.nginx = startNginx(t, s, p.pod.addr)
-	p.podlane = startPodlane(t, s.values, p.pod.addr)
+	p.podlane = startPodlane(t, s, p.pod.addr)
 	return p
 }
 
@@ -205,16 +207,23 @@ func run(t *testing.T, cmd *exec.Cmd, front string) {
 	}
 }
 
-// startPodlane starts an engine with one route, whose policies values are.
-func startPodlane(t *testing.T, values policy.Values, pod string) string {
+// startPodlane starts an engine with one route, whose policies the values are.
+func startPodlane(t *testing.T, s setup, pod string) string {
 	t.Helper()
 	port := router.ServicePort{Namespace: "default", Name: "pod"}
 	route := &router.Route{
 		ID: router.RouteID{Namespace: "default", Ingress: "web", Host: "a.test", Path: "/"}, Backends: []router.Backend{{Service: port, Weight: 1}},
-		Policies: parse(t, values),
+		Policies: parse(t, s.values),
+	}
+	routes := []*router.Route{route}
+	if s.slash != "" {
+		routes = append(routes, &router.Route{
+			ID:       router.RouteID{Namespace: "default", Ingress: "web", Host: "a.test", Path: s.slash, Type: router.Exact},
+			Backends: route.Backends, Policies: route.Policies, AppendSlash: true,
+		})
 	}
 	e := proxy.New(proxy.Options{Policies: config.Policies()})
-	table := router.NewTable([]*router.Route{route}, nil)
+	table := router.NewTable(routes, nil)
 	e.Prepare(table)
 	e.SetAddresses(port.Service(), map[string][]router.Address{"": {{AddrPort: netip.MustParseAddrPort(pod), UID: "u", Ready: true, Serving: true}}})
 	e.Publish(table)
