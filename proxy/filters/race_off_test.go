@@ -2,4 +2,5 @@
 
 package filters_test
 
+// raceEnabled says that sync.Pool drops objects at random.
 const raceEnabled = false

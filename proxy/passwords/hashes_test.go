@@ -62,16 +62,18 @@ func TestHashes(t *testing.T) {
 		}
 		for _, s := range secrets {
 			want := passwords.Wrong
-			// bcrypt takes 72 bytes, as everywhere.
 			if s == h.password {
 				want = passwords.Right
+			}
+			if want != passwords.Right && s != "" && i%3 != 0 {
+				continue // not all of them: hashes are slow
 			}
 			if got := v.Verify(f, []byte("u"), []byte(s)); got != want {
 				t.Errorf("%d %s: %.10q: %v, want %v", i, h.text, s, got, want)
 			}
-			if got := v.Verify(f, []byte("nobody"), []byte(s)); got != passwords.Wrong {
-				t.Errorf("%s: a stranger with %.10q: %v", h.text, s, got)
-			}
+		}
+		if got := v.Verify(f, []byte("nobody"), []byte(h.password)); got != passwords.Wrong {
+			t.Errorf("%s: a stranger with %.10q: %v", h.text, h.password, got)
 		}
 	}
 }
