@@ -31,8 +31,12 @@ import (
 type setup struct {
 	// values are annotations and settings, by name.
 	values policy.Values
-	// server and location are nginx's directives in the server and in its location /, which passes requests on.
-	server, location string
+	// users is the password file of the Secret that values name.
+	users users
+	// behind says that both sides believe what X-Real-IP says of the client.
+	behind bool
+	// http, server and location are nginx's directives around the server, in it, and in its location /, which passes requests on.
+	http, server, location string
 	// slash is a path that Build has sent to the same with a slash behind it, "" for none.
 	slash string
 	// pod is what the Pod answers after the status line: header lines and a body, with the request's X-Echo in the place of ECHO. It closes the
@@ -54,6 +58,15 @@ func newPair(t *testing.T, s setup) *pair {
 	p.podlane = startPodlane(t, s, p.pod.addr)
 	return p
 }
+
+// users is a policy.Source with one Secret.
+type users string
+
+func (u users) Secret(string) (map[string][]byte, error) {
+	return map[string][]byte{"auth": []byte(u)}, nil
+}
+func (users) ConfigMap(string) (map[string]string, error) { return nil, nil }
+func (users) Compat() bool                                { return false }
 
 // pod records requests, and answers all of them in the same way.
 type pod struct {
@@ -138,6 +151,7 @@ http {
 	server_name_in_redirect off;
 	port_in_redirect off;
 	proxy_http_version 1.1;
+	HTTP
 	server {
 		listen unix:DIR/front;
 		SERVER
@@ -164,7 +178,13 @@ func startNginx(t *testing.T, s setup, pod string) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	text := strings.NewReplacer("SERVER", s.server, "LOCATION", s.location).Replace(nginxText)
+	if s.behind {
+		s.server += "set_real_ip_from unix:; real_ip_header X-Real-IP;"
+	}
+	if err := os.WriteFile(filepath.Join(dir, "users"), []byte(s.users), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	text := strings.NewReplacer("\tHTTP\n", "\t"+s.http+"\n", "SERVER", s.server, "LOCATION", s.location).Replace(nginxText)
 	text = strings.NewReplacer("DIR", dir, "POD", pod).Replace(text)
 	file, front := filepath.Join(dir, "config"), filepath.Join(dir, "front")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -207,13 +227,13 @@ func run(t *testing.T, cmd *exec.Cmd, front string) {
 	}
 }
 
-// startPodlane starts an engine with one route, whose policies the values are.
+// startPodlane starts an engine with one route, whose policies values are.
 func startPodlane(t *testing.T, s setup, pod string) string {
 	t.Helper()
 	port := router.ServicePort{Namespace: "default", Name: "pod"}
 	route := &router.Route{
 		ID: router.RouteID{Namespace: "default", Ingress: "web", Host: "a.test", Path: "/"}, Backends: []router.Backend{{Service: port, Weight: 1}},
-		Policies: parse(t, s.values),
+		Policies: parse(t, s),
 	}
 	routes := []*router.Route{route}
 	if s.slash != "" {
@@ -222,7 +242,11 @@ func startPodlane(t *testing.T, s setup, pod string) string {
 			Backends: route.Backends, Policies: route.Policies, AppendSlash: true,
 		})
 	}
-	e := proxy.New(proxy.Options{Policies: config.Policies()})
+	o := proxy.Options{Policies: config.Policies()}
+	if s.behind {
+		o.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	}
+	e := proxy.New(o)
 	table := router.NewTable(routes, nil)
 	e.Prepare(table)
 	e.SetAddresses(port.Service(), map[string][]router.Address{"": {{AddrPort: netip.MustParseAddrPort(pod), UID: "u", Ready: true, Serving: true}}})
@@ -244,14 +268,14 @@ func startPodlane(t *testing.T, s setup, pod string) string {
 }
 
 // parse returns what values come to; every one must belong to a family.
-func parse(t *testing.T, values policy.Values) []policy.Value {
+func parse(t *testing.T, s setup) []policy.Value {
 	t.Helper()
 	var parsed []policy.Value
 	known := 0
 	for _, f := range filters.Families(config.Policies()) {
 		own := policy.Values{}
 		for _, key := range f.FamilyKeys() {
-			if text, ok := values[key.Name]; ok {
+			if text, ok := s.values[key.Name]; ok {
 				own[key.Name] = text
 				known++
 			}
@@ -259,14 +283,14 @@ func parse(t *testing.T, values policy.Values) []policy.Value {
 		if len(own) == 0 {
 			continue
 		}
-		value, err := f.ParseValues(own, nil)
+		value, err := f.ParseValues(own, s.users)
 		if err != nil {
 			t.Fatal(err)
 		}
 		parsed = append(parsed, policy.Value{Family: f.FamilyName(), Parsed: value})
 	}
-	if known != len(values) {
-		t.Fatalf("%d of %v belong to a family", known, values)
+	if known != len(s.values) {
+		t.Fatalf("%d of %v belong to a family", known, s.values)
 	}
 	return parsed
 }
