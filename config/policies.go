@@ -11,6 +11,7 @@ func Policies() []filters.Policy {
 		filters.Block(),
 		filters.Rules(),
 		filters.HeaderNames(),
+		filters.ClientAddress(),
 		filters.AccessLog(),
 		filters.EnableAccessLog(),
 		filters.RedirectURLs(),

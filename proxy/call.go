@@ -53,10 +53,12 @@ type wire interface {
 // call is one exchange under way: the goroutine that serves it, what it waits for, and its connection to a Pod. An HTTP/1.1 connection has
 // one, for one exchange after the other; an HTTP/2 connection has one for each stream.
 type call struct {
-	e    *Engine
-	srv  side
-	wire wire
-	fd   int // of the client's socket where its end is the call's, for poll; else -1
+	e *Engine
+	// terms are those of the table that was live when the exchange began, or the connection.
+	terms *terms
+	srv   side
+	wire  wire
+	fd    int // of the client's socket where its end is the call's, for poll; else -1
 
 	main, upload watch
 	since        atomic.Int64 // when the exchange began, in ms of the sweeper's clock
@@ -94,6 +96,7 @@ func (c *call) podTook() {
 // start gives the call an exchange, whose session it returns.
 func (c *call) start(client *exchange.Client) *session {
 	c.since.Store(c.e.sweeper.now.Load())
+	c.terms = c.e.live.Load().terms
 	x := exchange.New()
 	x.Timing.Start = time.Now()
 	x.Client = *client

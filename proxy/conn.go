@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"podlane.dev/podlane/proxy/exchange"
-	"podlane.dev/podlane/proxy/filters"
 	"podlane.dev/podlane/proxy/http1"
 )
 
@@ -37,7 +36,7 @@ type conn struct {
 }
 
 func (e *Engine) newConn(nc net.Conn) *conn {
-	c := &conn{call: call{e: e, fd: -1}, tcp: nc}
+	c := &conn{call: call{e: e, terms: e.live.Load().terms, fd: -1}, tcp: nc}
 	c.wire = c
 	if sc, ok := nc.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
@@ -58,22 +57,9 @@ func (e *Engine) newConn(nc net.Conn) *conn {
 // use makes nc the connection that the codec reads and writes.
 func (c *conn) use(nc net.Conn) {
 	c.nc = nc
-	limits := c.e.limits
-	limits.Underscores = c.e.underscores()
-	c.h1 = http1.NewServer(nc, limits, &c.e.clock)
+	c.h1 = http1.NewServer(nc, c.terms.limits, &c.e.clock)
 	c.h1.OnProgress(c.clientTook)
 	c.srv = c.h1
-}
-
-// underscores says what becomes of fields with "_" in their names on new connections.
-func (e *Engine) underscores() http1.Underscores {
-	switch e.live.Load().settings.Underscores {
-	case filters.DropUnderscores:
-		return http1.DropUnderscores
-	case filters.KeepUnderscores:
-		return http1.KeepUnderscores
-	}
-	return e.limits.Underscores
 }
 
 func addrPort(a net.Addr) netip.AddrPort {
@@ -122,7 +108,7 @@ func (c *conn) nextRequest(wait phase) outcome {
 		return ended
 	}
 	err := c.h1.Await()
-	switch m := c.enter(reading, c.e.timeouts.Header); {
+	switch m := c.enter(reading, c.terms.timeouts.Header); {
 	case m == expired && wait == idle:
 		c.e.sweeper.settle()
 		c.resumeRead()
@@ -146,7 +132,7 @@ const preface = "PRI * HTTP/2.0\r\n"
 
 // limitOf is how long the connection may wait in p. What it may between two requests is decided when it begins to.
 func (c *conn) limitOf(p phase) time.Duration {
-	t := &c.e.timeouts
+	t := &c.terms.timeouts
 	switch p {
 	case firstByte:
 		return t.FirstByte
@@ -178,7 +164,7 @@ func (c *conn) exchange() bool {
 	defer e.active.Add(-1)
 	c.served++
 	s := c.start(&c.client)
-	s.last = c.served >= e.opts.MaxRequests
+	s.last = c.served >= c.terms.maxRequests
 	x := s.x
 	err := c.h1.ReadRequest(x)
 	if m := c.enter(working, 0); m != unmarked || err != nil {

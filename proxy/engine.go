@@ -156,6 +156,8 @@ type live struct {
 	generation uint64
 	// settings are what the operator says about the whole proxy beyond its options.
 	settings *filters.Settings
+	// terms are the numbers that hold.
+	terms *terms
 	// through says that the TLS of some host of the table passes through to its Pods. Without one no ClientHello is looked at.
 	through bool
 }
@@ -194,7 +196,8 @@ func New(o Options) *Engine {
 	gate.idle = func() int { return int(e.sweeper.idle.Load()) }
 	e.memory.used = o.Memory
 	e.fallback = &chain{filters: &filters.Chain{}, metrics: e.routeMetrics(router.RouteID{}, router.Service{})}
-	e.live.Store(&live{table: router.NewTable(nil, nil), settings: new(filters.Settings)})
+	none := new(filters.Settings)
+	e.live.Store(&live{table: router.NewTable(nil, nil), settings: none, terms: e.termsOf(none)})
 	if w, err := socket.NewWatcher(); err == nil {
 		e.watcher = w
 		go w.Run()

@@ -27,16 +27,22 @@ var claimPrefixes = [...]string{"x-forwarded-", "x-original-", "x-envoy-", "ssl-
 func (s *session) identify() {
 	x := s.x
 	f := &x.Request.Fields
-	var chain []byte
+	t, peer := &s.c.terms.believed, x.Client.Peer.Addr()
+	var chain, original []byte
 	host := x.Request.Authority
-	if s.trusted(x.Client.Peer.Addr()) {
-		chain = s.believe()
+	switch {
+	case trusted(t.forwarded, peer):
+		chain, original = s.believe(t)
+		s.believeRest()
 		removeDisguised(f)
-		if h := f.Get(exchange.XForwardedHost); len(h) > 0 {
+		if h := t.host.get(f); len(h) > 0 {
 			host = append([]byte(nil), h...)
 		}
-	} else {
-		removeClaims(f)
+	case trusted(t.addressed, peer):
+		s.believe(t)
+		t.removeClaims(f)
+	default:
+		t.removeClaims(f)
 	}
 	s.requestID()
 	b := x.Scratch
@@ -44,7 +50,7 @@ func (s *session) identify() {
 	b = x.Client.Addr.AppendTo(b)
 	ip := b[ipAt:]
 	forwarded := ip
-	if len(chain) > 0 {
+	if len(chain) > 0 && !t.short {
 		at := len(b)
 		b = append(b, chain...)
 		b = append(b, ", "...)
@@ -57,6 +63,12 @@ func (s *session) identify() {
 	f.Set(exchange.XRequestID, x.RequestID)
 	f.Set(exchange.XRealIP, ip)
 	f.Set(exchange.XForwardedFor, forwarded)
+	if t.short {
+		f.Del(exchange.XOriginalForwardedFor)
+		if len(original) > 0 {
+			f.Set(exchange.XOriginalForwardedFor, original)
+		}
+	}
 	f.Set(exchange.XForwardedHost, host)
 	f.Set(exchange.XForwardedPort, port)
 	f.SetString(exchange.XForwardedProto, x.Client.Proto)
@@ -74,7 +86,10 @@ func removeDisguised(f *exchange.Fields) {
 	}
 }
 
-func removeClaims(f *exchange.Fields) {
+// removeClaims removes what only a proxy may say.
+func (t *believed) removeClaims(f *exchange.Fields) {
+	t.addresses.remove(f)
+	t.host.remove(f)
 	for _, id := range claims {
 		f.Del(id)
 	}
@@ -111,8 +126,6 @@ func isClaim(name []byte) bool {
 	return false
 }
 
-func (s *session) trusted(a netip.Addr) bool { return trusted(s.e.opts.TrustedProxies, a) }
-
 // trusted reports whether a is in one of the ranges.
 func trusted(ranges []netip.Prefix, a netip.Addr) bool {
 	for _, p := range ranges {
@@ -123,25 +136,42 @@ func trusted(ranges []netip.Prefix, a netip.Addr) bool {
 	return false
 }
 
-// believe takes the client's address, scheme and port from what a trusted peer says, and returns the X-Forwarded-For chain that
-// it sent. The client is the right-most address that is not a trusted proxy: everything to the left of it is hearsay.
-func (s *session) believe() []byte {
+// believe takes the client's address from what a trusted peer says, and returns the X-Forwarded-For chain that it sent, and what the field says
+// in which it tells addresses. The client is the right-most address that is not a trusted proxy: everything to the left of it is hearsay.
+func (s *session) believe(t *believed) (chain, original []byte) {
 	x := s.x
 	f := &x.Request.Fields
-	var chain []byte
+	usual := fieldName{id: exchange.XForwardedFor}
+	chain = valuesOf(f, &usual)
+	original = chain
+	if t.addresses.id != exchange.XForwardedFor {
+		original = valuesOf(f, &t.addresses)
+	}
+	if a, ok := rightmost(original, t.addressed); ok {
+		x.Client.Addr = a
+	} else if a, ok := parseAddr(f.Get(exchange.XRealIP)); ok && len(original) == 0 && t.addresses.id == exchange.XForwardedFor {
+		x.Client.Addr = a
+	}
+	return chain, original
+}
+
+// valuesOf returns the values of a field, with commas between them.
+func valuesOf(f *exchange.Fields, n *fieldName) (values []byte) {
 	for i := range f.Len() {
-		if id, _, value, ok := f.At(i); ok && id == exchange.XForwardedFor {
-			if len(chain) > 0 {
-				chain = append(chain, ", "...)
+		if id, name, value, ok := f.At(i); ok && n.is(id, name) {
+			if len(values) > 0 {
+				values = append(values, ", "...)
 			}
-			chain = append(chain, value...)
+			values = append(values, value...)
 		}
 	}
-	if a, ok := s.rightmost(chain); ok {
-		x.Client.Addr = a
-	} else if a, ok := parseAddr(f.Get(exchange.XRealIP)); ok && len(chain) == 0 {
-		x.Client.Addr = a
-	}
+	return values
+}
+
+// believeRest takes scheme and port from what a trusted peer says.
+func (s *session) believeRest() {
+	x := s.x
+	f := &x.Request.Fields
 	switch proto := f.Get(exchange.XForwardedProto); {
 	case exchange.EqualFold(proto, "https"):
 		x.Client.Proto, x.Client.Port = "https", 443
@@ -151,10 +181,10 @@ func (s *session) believe() []byte {
 	if p, err := strconv.ParseUint(string(f.Get(exchange.XForwardedPort)), 10, 16); err == nil {
 		x.Client.Port = uint16(p)
 	}
-	return chain
 }
 
-func (s *session) rightmost(chain []byte) (found netip.Addr, ok bool) {
+// rightmost returns the last address of a chain that is not in ranges, or the first where all are.
+func rightmost(chain []byte, ranges []netip.Prefix) (found netip.Addr, ok bool) {
 	for len(chain) > 0 {
 		member := chain
 		if i := bytes.LastIndexByte(chain, ','); i >= 0 {
@@ -167,7 +197,7 @@ func (s *session) rightmost(chain []byte) (found netip.Addr, ok bool) {
 			return found, ok
 		}
 		found, ok = a, true
-		if !s.trusted(a) {
+		if !trusted(ranges, a) {
 			return found, ok
 		}
 	}

@@ -10,20 +10,20 @@ import (
 	"podlane.dev/podlane/proxy/preamble"
 )
 
-// announced reports whether a connection from peer begins with a header of the PROXY protocol.
+// announces reports whether a connection from peer begins with a header of the PROXY protocol.
 //
 // The address decides alone, as the specification asks ("must not try to guess"): whoever is trusted must send one, and nobody else may.
 // A connection from another address is not closed but read as what it is, TLS or HTTP: Pods reach a load balancer's address without
 // passing the load balancer, because kube-proxy takes a short cut, and the kubelet and people at a node's port do likewise. They gain
 // nothing by a header of their own, which is neither TLS nor HTTP.
-func (e *Engine) announced(peer netip.AddrPort) bool {
-	return trusted(e.opts.ProxyProtocol, peer.Addr())
+func (t *terms) announces(peer netip.AddrPort) bool {
+	return trusted(t.announced, peer.Addr())
 }
 
 // admit counts c by its client's address, and reports whether that may have one more connection.
 func (c *conn) admit() bool {
 	e, client := c.e, c.client.Peer.Addr()
-	if e.gate.perAddress == 0 || trusted(e.opts.TrustedProxies, client) {
+	if e.gate.perAddress == 0 || trusted(c.terms.addressed, client) {
 		return true
 	}
 	c.admitted = e.gate.admit(client)
@@ -66,7 +66,7 @@ func (c *conn) await(limit time.Duration, size int, parse func([]byte) error) er
 func (c *conn) readHeader() bool {
 	var h preamble.Header
 	var n int
-	err := c.await(c.e.timeouts.ProxyHeader, preamble.MaxHeader, func(b []byte) (err error) {
+	err := c.await(c.terms.timeouts.ProxyHeader, preamble.MaxHeader, func(b []byte) (err error) {
 		h, n, err = preamble.ParseHeader(b)
 		return err
 	})

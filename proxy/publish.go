@@ -68,7 +68,8 @@ func (e *Engine) Publish(t *router.Table) {
 			e.through--
 		}
 	}
-	e.live.Store(&live{table: t, generation: before.generation + 1, settings: filters.Govern(e.opts.Policies, t.Globals()), through: e.through > 0})
+	settings := filters.Govern(e.opts.Policies, t.Globals())
+	e.live.Store(&live{table: t, generation: before.generation + 1, settings: settings, terms: e.termsOf(settings), through: e.through > 0})
 	e.retire(old, t)
 }
 

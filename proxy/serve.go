@@ -103,7 +103,7 @@ func (e *Engine) finish(l *Listener) {
 // start serves an accepted connection that the gate has counted, on a goroutine of its own.
 func (e *Engine) start(nc net.Conn, l *Listener) {
 	c := e.newConn(nc)
-	c.announced = e.announced(c.client.Peer)
+	c.announced = c.terms.announces(c.client.Peer)
 	if !c.announced && !c.admit() {
 		_ = nc.Close()
 		e.gate.leave()

@@ -40,7 +40,7 @@ func (c *conn) serveStreams() {
 	e := c.e
 	// What the other codec has read already.
 	first := c.h1.Take()
-	h := &streams{c: c, conn: http2.NewConn(c.nc, e.http2Options(), &e.clock)}
+	h := &streams{c: c, conn: http2.NewConn(c.nc, c.terms.http2, &e.clock)}
 	c.enter(working, 0)
 	c.h2.Store(h)
 	if e.draining.Load() {
@@ -51,15 +51,6 @@ func (c *conn) serveStreams() {
 	if err := h.conn.Serve(first, h.serve); errors.Is(err, http2.ErrConnection) {
 		c.reset()
 	}
-}
-
-func (e *Engine) http2Options() http2.Options {
-	o := e.opts.HTTP2
-	o.HeaderList, o.Fields, o.Underscores = e.limits.HeaderBlock, e.limits.Fields, http2.Underscores(e.underscores())
-	t := &e.opts.Timeouts
-	o.Timeouts = http2.Timeouts{FirstByte: t.FirstByte, Header: t.Header, Idle: t.Idle, Stall: t.Stall}
-	o.Grow = func() bool { return e.memory.now() == calm }
-	return o
 }
 
 // serve serves one request on the goroutine of its stream.

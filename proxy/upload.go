@@ -60,7 +60,7 @@ func (s *session) prepareBody() bool {
 		if !c.srv.BodyFits() {
 			return true
 		}
-		c.enter(reading, s.e.timeouts.Body)
+		c.enter(reading, c.terms.timeouts.Body)
 		err := c.srv.FillBody()
 		if m := c.enter(working, 0); m != unmarked || err != nil {
 			s.unreadableBody(m, err)
@@ -110,7 +110,7 @@ func (s *session) sendBody(pod *pod) error {
 	}
 	s.c.bodyRead.Store(false)
 	s.c.pulled.Store(false)
-	s.c.bodyPause = s.patience(s.e.timeouts.Body)
+	s.c.bodyPause = s.patience(s.c.terms.timeouts.Body)
 	s.c.uploading = true
 	if s.c.uploaded == nil {
 		s.c.uploaded = make(chan error, 1)

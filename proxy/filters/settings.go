@@ -10,6 +10,29 @@ type Settings struct {
 	Block exchange.RequestFilter
 	// Log says what is left out of the access log.
 	Log LogRules
+	// Believed says whose word about clients is taken.
+	Believed Believed
+}
+
+// Say is what a switch says, or that it says nothing.
+type Say uint8
+
+// The things that a switch says.
+const (
+	Unsaid Say = iota
+	No
+	Yes
+)
+
+// String returns what is said.
+func (s Say) String() string { return [...]string{"-", "no", "yes"}[s] }
+
+// sayOf returns what a switch that is in a ConfigMap says.
+func sayOf(on bool) Say {
+	if on {
+		return Yes
+	}
+	return No
 }
 
 // Underscores is what becomes of request fields with "_" in their names.
