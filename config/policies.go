@@ -12,6 +12,8 @@ func Policies() []filters.Policy {
 		filters.Rules(),
 		filters.HeaderNames(),
 		filters.ClientAddress(),
+		filters.ClientConnections(),
+		filters.UpstreamKeepAlive(),
 		filters.AccessLog(),
 		filters.EnableAccessLog(),
 		filters.RedirectURLs(),

@@ -123,7 +123,6 @@ type Engine struct {
 	timeouts Timeouts
 	registry *upstream.Registry
 	pods     podConns
-	idlePod  time.Duration
 	clock    http1.Clock
 	sweeper  *sweeper
 	watcher  *socket.Watcher // nil where connections do not sleep
@@ -181,7 +180,6 @@ func New(o Options) *Engine {
 		registry:  upstream.NewRegistry(o.Upstream),
 		sweeper:   newSweeper(gate.full),
 		gate:      gate,
-		idlePod:   o.Upstream.IdleTimeout,
 		listeners: map[*Listener]struct{}{},
 		tally:     newTally(o.Metrics),
 		runtime:   filters.NewRuntime(o.HTTPSPort),
@@ -201,9 +199,6 @@ func New(o Options) *Engine {
 	if w, err := socket.NewWatcher(); err == nil {
 		e.watcher = w
 		go w.Run()
-	}
-	if e.idlePod <= 0 {
-		e.idlePod = upstream.DefaultIdleTimeout
 	}
 	var c collector
 	var swept int64
@@ -228,6 +223,9 @@ const maxYielding = 8
 
 // Table returns the live table.
 func (e *Engine) Table() *router.Table { return e.live.Load().table }
+
+// Settings returns what the operator says about the whole proxy in the live table. The caller must not change it.
+func (e *Engine) Settings() *filters.Settings { return e.live.Load().settings }
 
 // Generation counts the tables that were published: 0 before the first.
 func (e *Engine) Generation() uint64 { return e.live.Load().generation }

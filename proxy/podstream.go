@@ -78,7 +78,7 @@ func (e *Engine) podOptions(uc *upstream.Conn) http2.Options {
 		Secure: uc.Profile().TLS != nil,
 		Grow:   func() bool { return e.memory.now() == calm },
 		// The time for connecting bounds the greeting.
-		Timeouts: http2.Timeouts{FirstByte: -1, Idle: e.idlePod, Stall: e.timeouts.Stall},
+		Timeouts: http2.Timeouts{FirstByte: -1, Idle: e.registry.Reuse().IdleTimeout, Stall: e.timeouts.Stall},
 	}
 }
 

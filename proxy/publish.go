@@ -69,7 +69,13 @@ func (e *Engine) Publish(t *router.Table) {
 		}
 	}
 	settings := filters.Govern(e.opts.Policies, t.Globals())
-	e.live.Store(&live{table: t, generation: before.generation + 1, settings: settings, terms: e.termsOf(settings), through: e.through > 0})
+	terms := e.termsOf(settings)
+	e.sweeper.change(before.terms.timeouts.Idle, terms.timeouts.Idle)
+	e.registry.SetReuse(upstream.Reuse{
+		IdleTimeout: settings.PodConnections.Timeout, MaxIdlePerEndpoint: settings.PodConnections.Idle,
+		MaxRequests: settings.PodConnections.Requests, MaxAge: settings.PodConnections.Age,
+	})
+	e.live.Store(&live{table: t, generation: before.generation + 1, settings: settings, terms: terms, through: e.through > 0})
 	e.retire(old, t)
 }
 

@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"podlane.dev/podlane/proxy/exchange"
@@ -13,6 +14,8 @@ import (
 type streams struct {
 	c    *conn
 	conn *http2.Conn
+	// served counts streams.
+	served atomic.Int64
 
 	mu    sync.Mutex
 	calls []*stream
@@ -60,6 +63,9 @@ func (h *streams) serve(st *http2.Stream) {
 	if !ok {
 		s = e.newStream(st)
 		st.Own = s
+	}
+	if served, most := h.served.Add(1), e.live.Load().terms.maxStreams; most > 0 && served >= most {
+		h.conn.Shutdown()
 	}
 	s.aborted.Store(false)
 	s.home = h

@@ -18,6 +18,8 @@ type terms struct {
 	http2    http2.Options
 	// maxRequests is the number of requests after which a connection is closed.
 	maxRequests int
+	// maxStreams is the number of requests after which a connection of HTTP/2 is closed; 0 is no limit.
+	maxStreams int64
 	believed
 }
 
@@ -90,6 +92,7 @@ func (e *Engine) termsOf(s *filters.Settings) *terms {
 	t := &terms{limits: e.limits, maxRequests: e.opts.MaxRequests, believed: e.believes(&s.Believed)}
 	times := e.opts.Timeouts
 	overlay(&times.ProxyHeader, s.Believed.HeaderTimeout)
+	t.obey(&s.Clients, &times)
 	switch s.Underscores {
 	case filters.DropUnderscores:
 		t.limits.Underscores = http1.DropUnderscores
@@ -98,10 +101,27 @@ func (e *Engine) termsOf(s *filters.Settings) *terms {
 	}
 	t.timeouts = times.withDefaults()
 	t.http2 = e.opts.HTTP2
+	overlay(&t.http2.MaxStreams, s.Clients.Streams)
 	t.http2.HeaderList, t.http2.Fields, t.http2.Underscores = t.limits.HeaderBlock, t.limits.Fields, http2.Underscores(t.limits.Underscores)
 	t.http2.Timeouts = http2.Timeouts{FirstByte: times.FirstByte, Header: times.Header, Idle: times.Idle, Stall: times.Stall}
 	t.http2.Grow = func() bool { return e.memory.now() == calm }
 	return t
+}
+
+// obey lays c over t and times.
+func (t *terms) obey(c *filters.Clients, times *Timeouts) {
+	overlay(&times.FirstByte, c.Header)
+	overlay(&times.Header, c.Header)
+	overlay(&times.Body, c.Body)
+	overlay(&t.limits.RequestLine, c.RequestLine)
+	overlay(&t.limits.HeaderBlock, c.HeaderBlock)
+	overlay(&t.maxRequests, c.Requests)
+	t.maxStreams = int64(c.Requests)
+	overlay(&times.Idle, c.KeepAlive)
+	if c.KeepAlive < 0 {
+		t.maxRequests = 1
+		times.Idle = tick // for HTTP/2, whose streams end one by one
+	}
 }
 
 // overlay replaces v by what was said, where something was.

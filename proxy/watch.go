@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -103,6 +104,8 @@ type sweeper struct {
 	mu     sync.Mutex
 	conns  []*conn // that have a goroutine
 	asleep parking // that have none
+	// uneven is up to when some that sleep may have less time than others that sleep longer, because what they may has changed.
+	uneven atomic.Int64
 
 	polled []unix.PollFd
 	asked  []suspect
@@ -116,7 +119,20 @@ type suspect struct {
 
 // newSweeper returns a sweeper that nobody runs yet; full reports whether connections run out.
 func newSweeper(full func() bool) *sweeper {
-	return &sweeper{began: time.Now(), stop: make(chan struct{}), done: make(chan struct{}), asleep: parking{shorter: full}}
+	s := &sweeper{began: time.Now(), stop: make(chan struct{}), done: make(chan struct{})}
+	s.asleep.shorter = func() bool { return full() || s.now.Load() < s.uneven.Load() }
+	return s
+}
+
+// change says that the time for which connections may be idle changes; 0 is no end. Those that wait keep theirs.
+func (s *sweeper) change(from, to time.Duration) {
+	switch {
+	case from == to:
+	case from == 0:
+		s.uneven.Store(math.MaxInt64) // they may wait for ever
+	default:
+		s.uneven.Store(max(s.uneven.Load(), s.now.Load()+(from+2*tick).Milliseconds()))
+	}
 }
 
 func (s *sweeper) add(c *conn) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -249,7 +250,8 @@ func (f *front) fail(err error) {
 // seen that, and requests in flight are finished. The second signal cuts all of it short.
 func (f *front) drain(s stopping) {
 	f.draining.Store(true)
-	o := f.options.shutdown
+	o := *f.options.shutdown
+	o.Timeout = cmp.Or(f.engine.Settings().Clients.Shutdown, o.Timeout)
 	f.log.Info("shutting down", "drainDelay", o.DrainDelay.String(), "timeout", o.Timeout.String())
 	if f.traffic.Load() {
 		f.engine.Leave()

@@ -12,6 +12,9 @@ type Settings struct {
 	Log LogRules
 	// Believed says whose word about clients is taken.
 	Believed Believed
+	// Clients are the limits of connections with clients, PodConnections says how long those to Pods are used again.
+	Clients        Clients
+	PodConnections PodConnections
 }
 
 // Say is what a switch says, or that it says nothing.

@@ -106,7 +106,7 @@ func (c *Conn) Put() {
 		return
 	}
 	c.idleAt = now
-	surplus, list := e.idle.push(c, r.o.MaxIdlePerEndpoint)
+	surplus, list := e.idle.push(c, r.reuse.Load().MaxIdlePerEndpoint)
 	if list {
 		r.sweeper.list(e)
 	}
@@ -115,10 +115,10 @@ func (c *Conn) Put() {
 	}
 }
 
-// spent reports whether c has served as many requests or as long as the Options allow.
+// spent reports whether c has served as many requests or as long as it may.
 func (c *Conn) spent(now int64) bool {
-	o := &c.endpoint.pool.registry.o
-	return o.MaxRequests > 0 && c.requests >= o.MaxRequests || o.MaxAge > 0 && now-c.created >= int64(o.MaxAge)
+	u := c.endpoint.pool.registry.reuse.Load()
+	return u.MaxRequests > 0 && c.requests >= u.MaxRequests || u.MaxAge > 0 && now-c.created >= int64(u.MaxAge)
 }
 
 // Discard ends the request and closes the connection.

@@ -23,6 +23,23 @@ const (
 	DefaultRetriesPerSecond   = 10
 )
 
+// Reuse says how long connections are used again. The zero value of a field stands for that of Options, and its numbers mean what they mean there.
+type Reuse struct {
+	IdleTimeout        time.Duration
+	MaxIdlePerEndpoint int
+	MaxRequests        int
+	MaxAge             time.Duration
+}
+
+// over returns u over what o says.
+func (u Reuse) over(o *Options) *Reuse {
+	orDefault(&u.IdleTimeout, o.IdleTimeout)
+	orDefault(&u.MaxIdlePerEndpoint, o.MaxIdlePerEndpoint)
+	orDefault(&u.MaxRequests, o.MaxRequests)
+	orDefault(&u.MaxAge, o.MaxAge)
+	return &u
+}
+
 // DialFunc connects to a Pod. It must not resolve names, and must return when ctx ends.
 type DialFunc func(ctx context.Context, addr netip.AddrPort) (net.Conn, error)
 

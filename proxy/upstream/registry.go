@@ -13,6 +13,7 @@ import (
 // which the caller must order.
 type Registry struct {
 	o       Options
+	reuse   atomic.Pointer[Reuse] // complete
 	epoch   time.Time
 	ctx     context.Context // ends with Close
 	stop    context.CancelFunc
@@ -66,11 +67,18 @@ func (r *Registry) evict(p *Pool) bool {
 // NewRegistry returns an empty Registry and starts its sweeper. Close must be called in the end.
 func NewRegistry(o Options) *Registry {
 	r := &Registry{o: o.withDefaults(), epoch: time.Now(), services: map[router.Service]*service{}}
+	r.reuse.Store(Reuse{}.over(&r.o))
 	r.ctx, r.stop = context.WithCancel(context.Background())
 	r.sweeper = newSweeper(r)
 	r.tasks.Go(r.sweeper.run)
 	return r
 }
+
+// SetReuse changes how long connections are used again, those that exist too.
+func (r *Registry) SetReuse(u Reuse) { r.reuse.Store(u.over(&r.o)) }
+
+// Reuse returns how long connections are used again. It is complete.
+func (r *Registry) Reuse() Reuse { return *r.reuse.Load() }
 
 // now is the number of nanoseconds since the Registry was made, on the monotonic clock; never 0.
 func (r *Registry) now() int64 { return int64(time.Since(r.epoch)) + 1 }

@@ -57,7 +57,7 @@ func (s *sweeper) rouse() {
 // visit came at once and found nothing.
 func (s *sweeper) interval() time.Duration {
 	o := &s.registry.o
-	i := min(sweepInterval, o.IdleTimeout)
+	i := min(sweepInterval, s.registry.reuse.Load().IdleTimeout)
 	if o.DrainTimeout > 0 {
 		i = min(i, o.DrainTimeout)
 	}
@@ -119,9 +119,9 @@ func (s *sweeper) sweep() time.Duration {
 
 // sweep closes what has to be closed and returns when e must be visited again, 0 where there is nothing left to visit for.
 func (e *Endpoint) sweep(now int64) (next int64) {
-	o := &e.pool.registry.o
+	timeout := int64(e.pool.registry.reuse.Load().IdleTimeout)
 	for from := 0; ; from += sweepChunk {
-		old, dead, more := e.idle.weed(from, now-int64(o.IdleTimeout))
+		old, dead, more := e.idle.weed(from, now-timeout)
 		for _, c := range old {
 			_ = c.Close()
 		}
@@ -133,7 +133,7 @@ func (e *Endpoint) sweep(now int64) (next int64) {
 		}
 		from -= len(old) + len(dead)
 	}
-	return e.idle.due(now, int64(o.IdleTimeout))
+	return e.idle.due(now, timeout)
 }
 
 // sweepChunk is how many connections are looked at while a request may have to wait for the lock: about 10 µs.

@@ -180,3 +180,36 @@ func TestSweep(t *testing.T) {
 		}
 	})
 }
+
+// What is said of reuse later holds for connections that are idle already, and the Options' own values hold again without it.
+func TestReuseChanges(t *testing.T) {
+	inBubble(t, Options{IdleTimeout: time.Hour}, 1, func(t bubble, p *Pool, _ *pipes) {
+		r, e := p.registry, byUID(t, p, "u1")
+		a, b := dial(t, e), dial(t, e)
+		a.Put()
+		b.Put()
+		r.SetReuse(Reuse{IdleTimeout: time.Minute})
+		time.Sleep(time.Minute + sweepInterval)
+		synctest.Wait()
+		if n := r.Open(); n != 0 {
+			t.Errorf("%d connections are open after a minute, want none", n)
+		}
+		r.SetReuse(Reuse{MaxIdlePerEndpoint: -1})
+		dial(t, e).Put()
+		if n := r.Open(); n != 0 {
+			t.Errorf("%d connections are kept, want none", n)
+		}
+		r.SetReuse(Reuse{MaxAge: time.Second})
+		c := dial(t, e)
+		time.Sleep(2 * time.Second)
+		c.Put()
+		if n := r.Open(); n != 0 {
+			t.Errorf("%d old connections are kept, want none", n)
+		}
+		r.SetReuse(Reuse{})
+		dial(t, e).Put()
+		if got := r.Reuse(); r.Open() != 1 || got.IdleTimeout != time.Hour || got.MaxAge != DefaultMaxAge {
+			t.Errorf("%d connections are kept with %+v, want one", r.Open(), got)
+		}
+	})
+}

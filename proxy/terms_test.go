@@ -1,0 +1,183 @@
+package proxy_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"podlane.dev/podlane/proxy"
+	"podlane.dev/podlane/router/policy"
+)
+
+// Whose word is taken follows the ConfigMap on a connection that stays open, and the flag holds again when the ConfigMap says nothing.
+func TestBeliefFollowsTheConfigMap(t *testing.T) {
+	pod := backend(t, func(w http.ResponseWriter, q *http.Request) { fmt.Fprint(w, q.Header.Get("X-Real-IP"), " ", q.Header.Get("True-Client-IP")) })
+	r := newRig(t, proxy.Options{Policies: answerFamilies()})
+	for _, step := range []struct {
+		values policy.Values
+		want   string
+	}{
+		{nil, "127.0.0.1 192.0.2.2"},
+		{policy.Values{"use-forwarded-headers": "true", "proxy-real-ip-cidr": "127.0.0.1"}, "192.0.2.1 192.0.2.2"},
+		{policy.Values{"use-forwarded-headers": "true", "proxy-real-ip-cidr": "127.0.0.1", "forwarded-for-header": "True-Client-IP"}, "192.0.2.2 192.0.2.2"},
+		{policy.Values{"use-forwarded-headers": "true", "proxy-real-ip-cidr": "10.0.0.0/8", "forwarded-for-header": "true-client-ip"}, "127.0.0.1 "},
+		{nil, "127.0.0.1 192.0.2.2"},
+	} {
+		r.govern(step.values, pod)
+		res := fetch(t, r.client, "GET", "http://a.test/", "X-Forwarded-For", "192.0.2.1", "True-Client-IP", "192.0.2.2")
+		body, err := io.ReadAll(res.Body)
+		if string(body) != step.want || err != nil {
+			t.Errorf("%v: the Pod got %q (%v), want %q", step.values, body, err, step.want)
+		}
+	}
+}
+
+// New connections begin with a header of the PROXY protocol when the ConfigMap says so, and do not when it says not, whatever the flag.
+func TestProxyProtocolFromTheConfigMap(t *testing.T) {
+	pod := backend(t, func(w http.ResponseWriter, q *http.Request) { fmt.Fprint(w, q.Header.Get("X-Real-IP")) })
+	r := newRig(t, proxy.Options{Policies: answerFamilies(), ProxyProtocol: loopback})
+	const header, request = "PROXY TCP4 203.0.113.7 198.51.100.1 5000 80\r\n", "GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n"
+	for _, step := range []struct {
+		values      policy.Values
+		opens, want string
+	}{
+		{nil, header, "203.0.113.7"},
+		{policy.Values{"use-proxy-protocol": "false"}, "", "127.0.0.1"},
+		{policy.Values{"use-proxy-protocol": "true", "proxy-real-ip-cidr": "127.0.0.1/32"}, header, "203.0.113.7"},
+		{policy.Values{"use-proxy-protocol": "true", "proxy-real-ip-cidr": "10.0.0.0/8"}, "", "127.0.0.1"},
+	} {
+		r.govern(step.values, pod)
+		c := dialKeeper(t, r.addr)
+		fmt.Fprint(c, step.opens, request)
+		res, err := http.ReadResponse(c.in, nil)
+		if err != nil {
+			t.Fatalf("%v: %v", step.values, err)
+		}
+		if body, err := io.ReadAll(res.Body); string(body) != step.want || err != nil {
+			t.Errorf("%v: the client is %q (%v), want %s", step.values, body, err, step.want)
+		}
+	}
+}
+
+// The number of requests of a connection, its idle time and the size of heads are those of the live table.
+func TestClientLimitsFollowTheConfigMap(t *testing.T) {
+	pod := backend(t, func(http.ResponseWriter, *http.Request) {})
+	r := newRig(t, proxy.Options{Policies: answerFamilies(), Timeouts: proxy.Timeouts{Idle: -1}})
+	r.govern(nil, pod)
+	// It sleeps without a deadline when those that come after it get one: they must not wait for it.
+	forever := dialKeeper(t, r.addr)
+	if _, err := forever.ask("/"); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		values   policy.Values
+		answered int
+	}{{policy.Values{"keep-alive-requests": "3"}, 3}, {policy.Values{"keep-alive": "0"}, 1}} {
+		r.govern(step.values, pod)
+		c := dialKeeper(t, r.addr)
+		answered := 0
+		for ; answered < 5; answered++ {
+			if _, err := c.ask("/"); err != nil {
+				break
+			}
+		}
+		if answered != step.answered {
+			t.Errorf("%v: %d requests over one connection, want %d", step.values, answered, step.answered)
+		}
+	}
+	r.govern(policy.Values{"large-client-header-buffers": "2 1k", "keep-alive": "2s"}, pod)
+	for _, tc := range []struct {
+		head   string
+		status int
+	}{
+		{"GET /" + strings.Repeat("a", 900) + " HTTP/1.1\r\nHost: a.test\r\nA: " + strings.Repeat("b", 1500) + "\r\n\r\n", 200},
+		{"GET /" + strings.Repeat("a", 1100) + " HTTP/1.1\r\nHost: a.test\r\n\r\n", 414},
+		{"GET / HTTP/1.1\r\nHost: a.test\r\nA: " + strings.Repeat("b", 2100) + "\r\n\r\n", 431},
+	} {
+		c := dialKeeper(t, r.addr)
+		fmt.Fprint(c, tc.head)
+		res, err := http.ReadResponse(c.in, nil)
+		if err != nil || res.StatusCode != tc.status {
+			t.Errorf("a head of %d bytes: %v %v, want %d", len(tc.head), res, err, tc.status)
+		}
+	}
+	short := dialKeeper(t, r.addr)
+	if _, err := short.ask("/"); err != nil {
+		t.Fatal(err)
+	}
+	_ = short.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if _, err := short.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("a connection that has been idle for too long: %v, want its end", err)
+	}
+	if _, err := forever.ask("/"); err != nil {
+		t.Errorf("a connection that was idle before the change: %v", err)
+	}
+}
+
+// A connection of HTTP/2 ends after as many requests as keep-alive-requests says.
+func TestStreamsAreCountedByTheConfigMap(t *testing.T) {
+	pod := backend(t, func(http.ResponseWriter, *http.Request) {})
+	r := newRig(t, proxy.Options{Policies: answerFamilies(), H2C: true})
+	r.govern(policy.Values{"keep-alive-requests": "2", "http2-max-concurrent-streams": "7"}, pod)
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	var dialed atomic.Int32
+	transport := &http.Transport{Protocols: protocols, Dial: func(network, _ string) (net.Conn, error) { dialed.Add(1); return net.Dial(network, r.addr) }}
+	defer transport.CloseIdleConnections()
+	c := &http.Client{Transport: transport, Timeout: 20 * time.Second}
+	for range 6 {
+		res := fetch(t, c, "GET", "http://a.test/")
+		if _, err := io.Copy(io.Discard, res.Body); err != nil || res.ProtoMajor != 2 {
+			t.Fatal(res.Proto, err)
+		}
+		res.Body.Close()
+	}
+	if n := dialed.Load(); n < 3 {
+		t.Errorf("6 requests over %d connections, want at most 2 over each", n)
+	}
+}
+
+// Connections to Pods are not kept when the ConfigMap says so, and carry no more requests than it says.
+func TestPodConnectionsFollowTheConfigMap(t *testing.T) {
+	var dialed atomic.Int32
+	s := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), ConnState: func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			dialed.Add(1)
+		}
+	}}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = s.Serve(l) }()
+	t.Cleanup(func() { s.Close() })
+	r := newRig(t, proxy.Options{Policies: answerFamilies()})
+	for _, step := range []struct {
+		values policy.Values
+		dials  int32
+	}{
+		{policy.Values{"upstream-keepalive-connections": "0"}, 6},
+		{nil, 1},
+		{policy.Values{"upstream-keepalive-requests": "2"}, 3},
+	} {
+		dialed.Store(0)
+		r.govern(step.values, l.Addr().String())
+		if step.values.Has("upstream-keepalive-requests") {
+			// The one that the step before has left has carried its number.
+			fetch(t, r.client, "GET", "http://a.test/").Body.Close()
+			dialed.Store(0)
+		}
+		for range 6 {
+			fetch(t, r.client, "GET", "http://a.test/").Body.Close()
+		}
+		if n := dialed.Load(); n != step.dials {
+			t.Errorf("%v: 6 requests over %d connections, want %d", step.values, n, step.dials)
+		}
+	}
+}
