@@ -45,6 +45,11 @@ func Policies() []filters.Policy {
 		filters.Refused(),
 		filters.SSLPassthrough(),
 		filters.BackendProtocol(),
+		filters.HTTPVersion(),
+		filters.RequestBody(),
+		filters.Timeouts(),
+		filters.NextUpstream(),
+		filters.Buffering(),
 		filters.ProxySSL(filters.TLSWords{Versions: server.ParseVersions, Ciphers: parseCiphers}),
 	}
 }

@@ -1,7 +1,10 @@
 package proxy
 
 import (
+	"time"
+
 	"podlane.dev/podlane/proxy/exchange"
+	"podlane.dev/podlane/proxy/filters"
 	"podlane.dev/podlane/proxy/upstream"
 )
 
@@ -19,10 +22,18 @@ const maxGone = 16
 // a byte of the answer is replaced once by a fresh one, where the method and the body can bear it; (c) a request that the Pod says it
 // has not processed, which HTTP/2 can, is sent again. A Pod that shuts down closes its idle connections and refuses others: the fresh connection
 // of (b) may be to the next endpoint, by (a).
+//
+// Where the Route has rules of its own, they hold in place of (a) and (b): see mayRepeat.
 func (s *session) attempt(l *lane) (*pod, failure) {
-	a := attempts{last: failNoEndpoint, profile: l.speech.profile(s.x)}
+	a := attempts{last: failNoEndpoint, profile: l.speech.profile(s.x), rules: s.chain.filters.Forwarding.Again}
+	if a.rules != nil && a.rules.Timeout > 0 {
+		a.until = time.Now().Add(a.rules.Timeout)
+	}
 	for !a.all() {
-		ep := l.view.Next(s.x, &a.tried)
+		ep := a.next
+		if a.next = nil; ep == nil {
+			ep = l.view.Next(s.x, &a.tried)
+		}
 		switch {
 		case ep == nil:
 			return nil, a.last
@@ -30,16 +41,27 @@ func (s *session) attempt(l *lane) (*pod, failure) {
 			return nil, failClient
 		}
 		s.x.Upstream.Tries++
+		a.tries++
 		leg, f, again, err := s.attemptAt(l, ep, &a)
 		switch {
 		case err != nil:
-			a.unconnected(ep, err, s.x) // the next endpoint
+			if a.unconnected(ep, err, s.x); !s.mayReconnect(&a, upstream.KindOf(err)) {
+				return nil, a.last
+			} // else the next endpoint
 		case again == anywhere && a.refused < maxRefused:
 			a.refused++
 			a.last = f
 			s.rewind()
 		case f != failure{}:
-			return nil, f
+			if !s.mayRepeat(&a, causeOf(f)) {
+				return nil, f
+			}
+			a.tried.Add(ep)
+			a.last = f
+			s.repeat(f.why)
+		case a.rules != nil && s.unwanted(l, ep, &a):
+			s.lose(leg, failReset)
+			s.repeat(exchange.UpstreamStatus)
 		default:
 			return leg, f
 		}
@@ -58,7 +80,7 @@ func (s *session) attemptAt(l *lane, ep *upstream.Endpoint, a *attempts) (leg *p
 		return nil, f, never, err
 	}
 	f, again = s.try(leg)
-	if again == onFresh && !a.repeated && l.pool.AllowRetry() {
+	if again == onFresh && !a.repeated && (a.rules == nil && l.pool.AllowRetry() || a.rules != nil && a.rules.Unsent(filters.OnError)) {
 		a.repeated = true
 		if leg, err = s.again(ep, a.profile); err == nil {
 			f, again = s.try(leg)
@@ -82,6 +104,10 @@ const maxRefused = 3
 // attempts are what one request has tried in vain.
 type attempts struct {
 	profile  *upstream.Profile
+	rules    *filters.Again // nil for those of the proxy
+	until    time.Time      // when nothing is tried again any more, zero for never
+	tries    int
+	next     *upstream.Endpoint // chosen already
 	tried    upstream.Tried
 	last     failure
 	repeated bool // after a connection that was lost
@@ -113,6 +139,9 @@ func (a *attempts) unconnected(ep *upstream.Endpoint, err error, x *exchange.Exc
 }
 
 func (a *attempts) all() bool {
+	if a.rules != nil {
+		return a.tries >= maxTries || a.gone >= maxGone
+	}
 	return a.failed >= maxConnects || a.timedOut >= maxConnectTimeouts || a.gone >= maxGone
 }
 
@@ -130,6 +159,68 @@ func connectFailure(kind upstream.Failure) failure {
 	return failConnect
 }
 
+// maxTries bounds the tries of a request for which rules of its Route have no bound.
+const maxTries = 16
+
+// spent reports whether the rules of the Route allow no further try.
+func (a *attempts) spent() bool {
+	return a.rules.Tries > 0 && a.tries >= a.rules.Tries || a.tries >= maxTries || !a.until.IsZero() && !time.Now().Before(a.until)
+}
+
+// mayReconnect reports whether the request may go to another endpoint after a connect that failed: no Pod has seen anything of it.
+func (s *session) mayReconnect(a *attempts, kind upstream.Failure) bool {
+	if a.rules == nil {
+		return true
+	}
+	cause := filters.OnError
+	switch kind {
+	case upstream.Gone:
+		// It was no try: nobody was asked.
+		a.tries--
+		return true
+	case upstream.Timeout:
+		cause = filters.OnTimeout
+	}
+	return a.rules.Unsent(cause) && !a.spent()
+}
+
+// mayRepeat reports whether the request, which a Pod has got in whole or in part, may be sent to another: by the rules of the Route only, and
+// where its body can be sent again.
+func (s *session) mayRepeat(a *attempts, c filters.Causes) bool {
+	return a.rules != nil && s.whole && a.rules.Sent(c, s.x.Request.Method) && !a.spent() && !s.c.aborted.Load()
+}
+
+// causeOf returns the reason that a failed attempt is for another, 0 for none.
+func causeOf(f failure) filters.Causes {
+	switch f {
+	case failReset:
+		return filters.OnError
+	case failTimeout:
+		return filters.OnTimeout
+	case failInvalid:
+		return filters.OnInvalidHead
+	}
+	return 0
+}
+
+// unwanted reports whether the answer of ep is one for which another is asked, and there is one.
+func (s *session) unwanted(l *lane, ep *upstream.Endpoint, a *attempts) bool {
+	c := filters.OnStatus(s.x.Response.Status)
+	if c == 0 || !s.mayRepeat(a, c) {
+		return false
+	}
+	a.tried.Add(ep)
+	a.next = l.view.Next(s.x, &a.tried)
+	return a.next != nil
+}
+
+// repeat makes the request ready for another Pod.
+func (s *session) repeat(why exchange.Why) {
+	s.rewind()
+	s.x.Upstream.Retry = why
+	s.x.Timing.FirstByte = time.Time{}
+}
+
 // again prepares to repeat the request, and returns a fresh connection to the same endpoint.
 func (s *session) again(ep *upstream.Endpoint, p *upstream.Profile) (*pod, error) {
 	s.x.Upstream.Tries++
@@ -140,7 +231,10 @@ func (s *session) again(ep *upstream.Endpoint, p *upstream.Profile) (*pod, error
 // rewind makes the request ready to be sent again.
 func (s *session) rewind() {
 	s.x.Upstream.Retry = exchange.UpstreamReset
-	if s.x.Request.Body != nil && s.whole {
+	switch {
+	case s.spooled != nil:
+		s.spooled.Rewind()
+	case s.x.Request.Body != nil && s.whole:
 		s.c.srv.Rewind()
 	}
 }

@@ -71,6 +71,9 @@ type call struct {
 	pulled       atomic.Bool   // the upload has pulled a part of the request body
 	bodyRead     atomic.Bool   // the upload has pulled the whole request body
 	bodyPause    time.Duration // how long the body may pause that the upload pulls
+	podPause     time.Duration // how long the Pod may take nothing
+	headWait     time.Duration // how long the answer may take once the upload has ended
+	sent         atomic.Bool   // the upload has ended
 	body         limitedBody   // wraps request bodies of unknown length
 	onPodTook    func()        // podTook, made once
 	session      session       // of the present exchange
@@ -90,7 +93,7 @@ func (c *call) podTook() {
 	if c.uploading {
 		w = &c.upload
 	}
-	w.extend(c.e.sweeper.now.Load(), c.e.timeouts.Stall)
+	w.extend(c.e.sweeper.now.Load(), c.podPause)
 }
 
 // start gives the call an exchange, whose session it returns.

@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"podlane.dev/podlane/proxy/bodies"
 	"podlane.dev/podlane/proxy/filters"
 	"podlane.dev/podlane/proxy/http1"
 	"podlane.dev/podlane/proxy/http2"
@@ -99,6 +100,8 @@ type Options struct {
 	Policies []filters.Policy
 	// HTTPSPort is the port that redirects to HTTPS say where they say one (443).
 	HTTPSPort uint16
+	// Spool says where request bodies lie that are read before a Pod is asked, and what they may take.
+	Spool bodies.SpoolerOptions
 	// Upstream are the settings of pools and endpoints.
 	Upstream upstream.Options
 	// Subrequests are the settings of requests of the proxy's own. Addresses that ExternalName Services may not lead to are refused to them too,
@@ -145,6 +148,7 @@ type Engine struct {
 	life    context.Context //nolint:containedctx // it is as long as the engine's
 	end     context.CancelFunc
 	tally   tally
+	spooler *bodies.Spooler
 	through int // live routes that pass TLS through; read and written by Publish only
 }
 
@@ -183,6 +187,7 @@ func New(o Options) *Engine {
 		listeners: map[*Listener]struct{}{},
 		tally:     newTally(o.Metrics),
 		runtime:   filters.NewRuntime(o.HTTPSPort),
+		spooler:   bodies.NewSpooler(o.Spool),
 	}
 	e.life, e.end = context.WithCancel(context.Background())
 	if o.Subrequests.Refused == nil {
@@ -194,6 +199,7 @@ func New(o Options) *Engine {
 	gate.idle = func() int { return int(e.sweeper.idle.Load()) }
 	e.memory.used = o.Memory
 	e.fallback = &chain{filters: &filters.Chain{}, metrics: e.routeMetrics(router.RouteID{}, router.Service{})}
+	e.fallback.limits = e.limitsOf(&e.fallback.filters.Forwarding)
 	none := new(filters.Settings)
 	e.live.Store(&live{table: router.NewTable(nil, nil), settings: none, terms: e.termsOf(none)})
 	if w, err := socket.NewWatcher(); err == nil {

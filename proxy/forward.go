@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"podlane.dev/podlane/proxy/bodies"
 	"podlane.dev/podlane/proxy/exchange"
 	"podlane.dev/podlane/proxy/filters"
 	"podlane.dev/podlane/proxy/http1"
@@ -39,6 +40,7 @@ var (
 	failTooLarge    = failure{413, exchange.BodyTooLarge, "request body too large\n"}
 	failBadBody     = failure{400, exchange.BadRequest, "malformed request body\n"}
 	failBodyTime    = failure{408, exchange.ClientTimeout, "request body not complete in time\n"}
+	failSpool       = failure{503, exchange.Overload, "no room for the request body\n"}
 	failInternal    = failure{500, exchange.Internal, "internal error\n"}
 	failClient      = failure{499, exchange.ClientGone, ""}
 )
@@ -89,7 +91,7 @@ func (s *session) forward() {
 		return
 	}
 	s.x.Upstream.Service = l.backend.Service
-	if !s.prepareBody() {
+	if !s.prepareBody(l) {
 		return
 	}
 	pod, f := s.attempt(l)
@@ -120,7 +122,7 @@ func (s *session) fail(f failure) {
 // try sends the request over pod and reads the head of the answer. A zero failure means that there is one. again says how the
 // request may be repeated. On failure pod is gone.
 func (s *session) try(pod *pod) (f failure, again repetition) {
-	x, c, t := s.x, s.c, &s.e.timeouts
+	x, c, limits := s.x, s.c, &s.chain.limits
 	ep := pod.ep
 	x.Upstream.Addr, x.Upstream.Pod, x.Upstream.Reused = ep.AddrPort(), ep.Pod(), pod.reused
 	if len(x.Request.Authority) == 0 && !x.Request.Vhost {
@@ -131,11 +133,13 @@ func (s *session) try(pod *pod) (f failure, again repetition) {
 	if c.aborted.Load() { // it may not have seen pod
 		return s.lose(pod, failClient), never
 	}
-	c.enter(writingPod, t.Stall)
+	c.podPause = limits.send
+	c.enter(writingPod, limits.send)
+	pod.limitHead(limits.maxHead)
 	pod.OnProgress(c.onPodTook)
 	pod.StartRequest(x)
 	err := s.sendBody(pod)
-	if m := c.enter(s.awaitPhase(), s.patience(t.UpstreamHeader)); m != unmarked {
+	if m := s.await(); m != unmarked {
 		return s.lose(pod, failTimeout), never
 	}
 	if err == nil || !isClientError(err) {
@@ -155,12 +159,18 @@ func (s *session) try(pod *pod) (f failure, again repetition) {
 	return s.judge(pod, err)
 }
 
-// awaitPhase says what the wait for the answer means for a client that goes away meanwhile.
-func (s *session) awaitPhase() phase {
-	if s.c.uploading {
-		return uploading
+// await begins the wait for the answer, and returns the mark of the wait before. While an upload goes on its own waits are what is bounded.
+func (s *session) await() mark {
+	c := s.c
+	if !c.uploading {
+		return c.enter(awaiting, s.patience(s.chain.limits.header))
 	}
-	return awaiting
+	m := c.enter(uploading, 0)
+	// Either the upload sees the wait, or its end is seen here.
+	if c.sent.Load() {
+		c.main.await(c.e.sweeper.now.Load(), c.headWait)
+	}
+	return m
 }
 
 // readHead reads response heads until the final one. Interim ones are dropped but for 103, which clients that know it get.
@@ -198,8 +208,9 @@ func (s *session) judge(pod *pod, err error) (f failure, again repetition) {
 	if s.c.aborted.Load() {
 		return s.lose(pod, failClient), never
 	}
-	// The codec forgets with lose. A body that streams (not whole) is never repeated, and what has begun is its goroutine's to know.
-	started, repeatable := pod.Started(), s.whole && (idempotent(s.x.Request.Method) || !pod.Begun())
+	// The codec forgets with lose. A body that streams from the client (not whole) is never repeated, and what has begun of one that streams is its
+	// goroutine's to know.
+	started, repeatable := pod.Started(), s.whole && (idempotent(s.x.Request.Method) || !s.c.uploading && !pod.Begun())
 	reused, ep, refused := pod.reused, pod.ep, pod.refused(err)
 	switch {
 	case isInvalid(err):
@@ -225,26 +236,38 @@ func (s *session) judge(pod *pod, err error) (f failure, again repetition) {
 	return failReset, never
 }
 
-// clientFault says whether an attempt ended because of the client: its body was malformed, too large, too slow, or stopped.
+// clientFault says whether an attempt ended because of the request's body: it was malformed, too large, too slow, or stopped, or the Pod did not
+// take it.
 func (s *session) clientFault(err error) (failure, bool) {
-	if ended, upload := s.uploadResult(); ended && isClientError(upload) {
+	if ended, upload := s.uploadResult(); ended && (isClientError(upload) || errors.Is(upload, errPodStalled)) {
 		err = upload
+	}
+	if errors.Is(err, errPodStalled) {
+		return failTimeout, true
 	}
 	if !isClientError(err) {
 		return failure{}, false
 	}
+	return s.bodyFailure(err), true
+}
+
+// bodyFailure says what an error of the request's body means.
+func (s *session) bodyFailure(err error) failure {
 	var reject *exchange.Reject
+	var spool *bodies.SpoolError
 	switch {
 	case errors.Is(err, errTooLarge):
-		return failTooLarge, true
+		return failTooLarge
+	case errors.As(err, &spool):
+		return failSpool
 	case errors.Is(err, errPanic):
-		return failInternal, true
+		return failInternal
 	case errors.Is(err, errBodyTimeout), errors.Is(err, os.ErrDeadlineExceeded):
-		return failBodyTime, true
+		return failBodyTime
 	case errors.As(err, &reject), errors.Is(err, io.ErrUnexpectedEOF):
-		return failBadBody, true
+		return failBadBody
 	}
-	return failClient, true
+	return failClient
 }
 
 func isClientError(err error) bool {

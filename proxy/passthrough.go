@@ -87,7 +87,7 @@ func (s *session) join() failure {
 		}
 	}
 	pod.uncount()
-	c.enter(tunneling, s.e.timeouts.Tunnel)
+	c.enter(tunneling, s.chain.limits.quiet)
 	s.pump(pod)
 	c.enter(working, 0)
 	return failure{status: passed}

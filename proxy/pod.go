@@ -48,6 +48,8 @@ type podWire interface {
 	lose()
 	// refused reports whether err says that the Pod has certainly not processed the request.
 	refused(err error) bool
+	// limitHead bounds the head of the answer where the codec has no bound for its connection; 0 is the usual one.
+	limitHead(size int)
 	// tunnel returns the Pod's end of a tunnel, or nil where there can be none.
 	tunnel() tunnelEnd
 }
@@ -80,6 +82,7 @@ func (p *podConn) interruptWrite()        { _ = p.SetWriteDeadline(past) }
 func (p *podConn) abort()                 { p.Cut() }
 func (p *podConn) uncount()               { p.Uncount() }
 func (p *podConn) refused(err error) bool { return false }
+func (p *podConn) limitHead(size int)     { p.codec.LimitHead(size) }
 
 func (p *podConn) tunnel() tunnelEnd {
 	p.codec.Discard()
@@ -161,7 +164,11 @@ func (s *session) reconnect(ep *upstream.Endpoint, p *upstream.Profile) (*pod, e
 }
 
 func (s *session) dial(ep *upstream.Endpoint, p *upstream.Profile) (*pod, error) {
-	uc, err := ep.Dial(time.Time{}, *p)
+	var deadline time.Time
+	if limit := s.chain.limits.connect; limit > 0 {
+		deadline = time.Now().Add(limit)
+	}
+	uc, err := ep.Dial(deadline, *p)
 	if err != nil {
 		return nil, err
 	}

@@ -100,7 +100,7 @@ func (s *session) openStream(ep *upstream.Endpoint, p *upstream.Profile, since i
 		return nil, err
 	}
 	w := &podStream{e: s.e, ep: ep, counted: true}
-	_, fresh, err := ep.Share(*p, since, w)
+	_, fresh, err := ep.Share(*p, since, s.chain.limits.connect, w)
 	if err != nil {
 		ep.Cancel()
 		return nil, err
@@ -171,6 +171,9 @@ func (w *podStream) lose() {
 	w.mu.Unlock()
 	w.st.Close()
 }
+
+// limitHead does nothing: heads are bounded for the whole connection, which other routes use too.
+func (w *podStream) limitHead(int) {}
 
 func (w *podStream) refused(err error) bool { return w.st.Refused(err) }
 

@@ -16,6 +16,7 @@ type chain struct {
 	lanes   []lane
 	total   int // sum of the lanes' weights
 	metrics *observe.RouteMetrics
+	limits  routeLimits
 	// resolved are closed when the names of ExternalName Services have been looked up once.
 	resolved []<-chan struct{}
 	retired  bool // read and written by Publish only
@@ -97,6 +98,7 @@ func (c *chain) awaitNames(late <-chan struct{}) {
 // compile resolves what requests on r will need.
 func (e *Engine) compile(r *router.Route) *chain {
 	c := &chain{route: r, filters: filters.Compile(e.opts.Policies, r, &e.runtime)}
+	c.limits = e.limitsOf(&c.filters.Forwarding)
 	var service router.Service
 	for i := range r.Backends {
 		b := &r.Backends[i]

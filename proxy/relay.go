@@ -53,6 +53,9 @@ func (s *session) headEarly() error {
 		s.c.uploading = false
 		return err
 	}
+	if s.spooled != nil {
+		return nil // the client has sent everything
+	}
 	return errEarly
 }
 
@@ -128,16 +131,16 @@ func (s *session) pauseLimit() time.Duration {
 	const events = "text/event-stream"
 	kind := s.x.Response.Fields.Get(exchange.ContentType)
 	if len(kind) >= len(events) && exchange.EqualFold(kind[:len(events)], events) {
-		return s.e.timeouts.Tunnel
+		return s.chain.limits.quiet
 	}
-	return s.patience(s.e.timeouts.UpstreamBody)
+	return s.patience(s.chain.limits.body)
 }
 
 // patience is how long a side may be silent for which the limit is usual. Streams of gRPC are silent for long by nature; both ends have deadlines of
 // their own.
 func (s *session) patience(usual time.Duration) time.Duration {
 	if isGRPC(s.x) {
-		return s.e.timeouts.Tunnel
+		return s.chain.limits.quiet
 	}
 	return usual
 }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 
+	"podlane.dev/podlane/proxy/bodies"
 	"podlane.dev/podlane/proxy/exchange"
 	"podlane.dev/podlane/proxy/filters"
 )
@@ -19,8 +20,9 @@ type session struct {
 	close bool
 	// broken says that it ends at once, without ceremony.
 	broken bool
-	// whole says that the request's body lies in the connection's buffer, so that it can be sent again.
-	whole bool
+	// whole says that the request's body lies in the connection's buffer, or is spooled, so that it can be sent again.
+	whole   bool
+	spooled *bodies.Spool
 	// status, where it is not 0, is what is counted and logged in place of the response's.
 	status int
 	// gone says that the client went away while a filter waited.
@@ -130,7 +132,7 @@ func (s *session) filter() {
 
 // tooLarge reports whether the announced length of the request body is beyond the limit.
 func (s *session) tooLarge() bool {
-	limit := s.e.opts.MaxBody
+	limit := s.chain.limits.maxBody
 	return limit > 0 && s.x.Request.Body != nil && s.x.Request.Body.Length() > limit
 }
 

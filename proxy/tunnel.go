@@ -26,7 +26,7 @@ func (s *session) tunnel(pod *pod) {
 	c.enter(writingClient, s.e.timeouts.Stall)
 	c.srv.StartResponse(x, exchange.KeepOpen)
 	err := c.srv.Flush()
-	if m := c.enter(tunneling, s.e.timeouts.Tunnel); err != nil || m != unmarked {
+	if m := c.enter(tunneling, s.chain.limits.quiet); err != nil || m != unmarked {
 		s.lose(pod, failClient)
 		return
 	}
@@ -87,7 +87,7 @@ func (s *session) copyTunnel(dst, src tunnelEnd) (n int64) {
 			}
 			break
 		}
-		if s.c.main.enter(tunneling, s.e.sweeper.now.Load(), s.e.timeouts.Tunnel) != unmarked {
+		if s.c.main.enter(tunneling, s.e.sweeper.now.Load(), s.chain.limits.quiet) != unmarked {
 			break
 		}
 		w, err := dst.Write(p)

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"io"
 
+	"podlane.dev/podlane/proxy/bodies"
 	"podlane.dev/podlane/proxy/exchange"
+	"podlane.dev/podlane/proxy/upstream"
 )
 
 // errTooLarge ends a request body of unknown length that grew beyond the limit.
@@ -32,8 +34,9 @@ type clientError struct{ error }
 func (e clientError) Unwrap() error { return e.error }
 
 // prepareBody gets the request's body ready to be sent: a short one is read into the connection's buffer first, so that it leaves
-// together with the head, costs no second goroutine, and can be sent again. It reports whether the request can go on.
-func (s *session) prepareBody() bool {
+// together with the head, costs no second goroutine, and can be sent again. Longer ones are read first too where the Route says so. It
+// reports whether the request can go on to l.
+func (s *session) prepareBody(l *lane) bool {
 	x, c := s.x, s.c
 	if x.Request.Body == nil {
 		s.whole = true
@@ -47,18 +50,18 @@ func (s *session) prepareBody() bool {
 		}
 	}
 	if n := x.Request.Body.Length(); n < 0 {
-		if limit := s.e.opts.MaxBody; limit > 0 {
+		if limit := s.chain.limits.maxBody; limit > 0 {
 			c.body = limitedBody{x.Request.Body, limit}
 			x.Request.Body = &c.body
 		}
-		return true
+		return s.spool(l)
 	}
 	if !c.srv.OwnsBody(x.Request.Body) {
-		return true
+		return s.spool(l)
 	}
 	for !c.srv.BodyWhole() {
 		if !c.srv.BodyFits() {
-			return true
+			return s.spool(l)
 		}
 		c.enter(reading, c.terms.timeouts.Body)
 		err := c.srv.FillBody()
@@ -72,6 +75,38 @@ func (s *session) prepareBody() bool {
 	return true
 }
 
+// inlineBody is the length up to which a body that was read first is written before anyone looks for the answer: it fits into the buffers of
+// sockets, so that a Pod that answers early without reading it is heard.
+const inlineBody = 64 << 10
+
+// spool reads the body to its end before a Pod is asked, where the Route says so, and reports whether the request can go on.
+func (s *session) spool(l *lane) bool {
+	x, c, limits := s.x, s.c, &s.chain.limits
+	if !limits.readFirst || len(x.Request.Upgrade) > 0 || l.speech.plain.Protocol == upstream.HTTP2 {
+		return true
+	}
+	p := s.e.spooler.Spool(bodies.SpoolLimits{Memory: limits.memory})
+	x.Own(p)
+	for {
+		c.enter(reading, s.c.terms.timeouts.Body)
+		b, err := x.Request.Body.Next()
+		m := c.enter(working, 0)
+		switch {
+		case m == unmarked && errors.Is(err, io.EOF):
+			x.Request.Body, s.spooled, s.whole = p, p, true
+			return true
+		case m != unmarked || err != nil:
+			s.unreadableBody(m, err)
+			return false
+		}
+		if _, err := p.Write(b); err != nil {
+			s.close = true
+			s.fail(s.bodyFailure(err))
+			return false
+		}
+	}
+}
+
 // unreadableBody ends an exchange whose body did not come before anything was sent to a Pod.
 func (s *session) unreadableBody(m mark, err error) {
 	if m == expired {
@@ -80,11 +115,10 @@ func (s *session) unreadableBody(m mark, err error) {
 		s.write()
 		return
 	}
-	if errors.Is(err, io.ErrUnexpectedEOF) {
-		// A client that has only closed its sending side can still be told (RFC 9112 section 8).
-		s.answer(failBadBody.status, failBadBody.why, failBadBody.text)
+	// A client that has only closed its sending side can still be told (RFC 9112 section 8).
+	if f := s.bodyFailure(err); f != failClient {
 		s.close = true
-		s.write()
+		s.fail(f)
 		return
 	}
 	s.x.Response.Why = exchange.ClientGone
@@ -99,7 +133,7 @@ func (s *session) sendBody(pod *pod) error {
 	if x.Request.Body == nil {
 		return codec.Finish()
 	}
-	if s.whole {
+	if s.whole && (s.spooled == nil || s.spooled.Length() <= inlineBody) {
 		if err := copyBody(codec, x.Request.Body); err != nil {
 			return err
 		}
@@ -111,6 +145,8 @@ func (s *session) sendBody(pod *pod) error {
 	s.c.bodyRead.Store(false)
 	s.c.pulled.Store(false)
 	s.c.bodyPause = s.patience(s.c.terms.timeouts.Body)
+	s.c.headWait = s.patience(s.chain.limits.header)
+	s.c.sent.Store(false)
 	s.c.uploading = true
 	if s.c.uploaded == nil {
 		s.c.uploaded = make(chan error, 1)
@@ -138,9 +174,14 @@ func copyBody(codec podSide, body exchange.Body) error {
 // or an interrupt. It touches nothing of the exchange but the body and the Pod's writing half.
 func (c *call) stream(body exchange.Body, codec podSide) {
 	err := c.streamSafely(body, codec)
-	c.upload.enter(working, c.e.sweeper.now.Load(), 0)
+	_, over := errors.AsType[clientError](err)
+	if c.upload.enter(working, c.e.sweeper.now.Load(), 0) != unmarked && !over {
+		err, over = errPodStalled, true
+	}
+	c.sent.Store(true)
+	c.main.await(c.e.sweeper.now.Load(), c.headWait)
 	c.uploaded <- err
-	if _, client := errors.AsType[clientError](err); client {
+	if over {
 		// The Pod must see that the request is not whole, and whoever waits for its answer must wake up.
 		if p := c.pod.Load(); p != nil {
 			p.interruptRead()
@@ -168,7 +209,7 @@ func (c *call) streamBody(body exchange.Body, codec podSide) error {
 		if len(p) > 0 {
 			c.pulled.Store(true)
 		}
-		if c.upload.enter(writingPod, c.e.sweeper.now.Load(), c.e.timeouts.Stall) != unmarked {
+		if c.upload.enter(writingPod, c.e.sweeper.now.Load(), c.podPause) != unmarked {
 			return clientError{errBodyTimeout}
 		}
 		switch {
@@ -178,7 +219,7 @@ func (c *call) streamBody(body exchange.Body, codec podSide) error {
 		case err != nil:
 			return clientError{err}
 		}
-		if c.srv.BodyDone() {
+		if c.session.spooled == nil && c.srv.BodyDone() {
 			c.bodyRead.Store(true)
 		}
 		if err := codec.Write(p); err != nil {
@@ -189,6 +230,9 @@ func (c *call) streamBody(body exchange.Body, codec podSide) error {
 		}
 	}
 }
+
+// errPodStalled ends an upload of which the Pod takes nothing.
+var errPodStalled = errors.New("the pod took no byte of the request body in time")
 
 var errBodyTimeout = errors.New("no byte of the request body in time")
 

@@ -90,6 +90,15 @@ func (w *watch) extend(now int64, limit time.Duration) {
 	}
 }
 
+// await gives the wait for an answer its deadline, once nothing of the request is left to be sent.
+func (w *watch) await(now int64, limit time.Duration) {
+	old := w.word.Load()
+	if limit > 0 && phaseOf(old) == uploading && markOf(old) == unmarked {
+		// Where this fails the wait is over.
+		w.word.CompareAndSwap(old, pack(old>>(64-16), now+limit.Milliseconds(), uploading))
+	}
+}
+
 // past is a deadline that has expired.
 var past = time.Unix(1, 0)
 

@@ -125,6 +125,7 @@ const (
 	UpstreamInvalid   Why = "upstream-invalid"
 	UpstreamTLS       Why = "upstream-tls"
 	UpstreamTruncated Why = "upstream-truncated"
+	UpstreamStatus    Why = "upstream-status"
 	BodyTooLarge      Why = "body-too-large"
 	ClientGone        Why = "client-gone"
 	ClientTimeout     Why = "client-timeout"

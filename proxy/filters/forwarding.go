@@ -6,6 +6,14 @@ import "time"
 type Forwarding struct {
 	// MaxBody is the size of a request body in bytes beyond which the answer is 413; negative means no limit.
 	MaxBody int64
-	// Connect, Send and Read bound the connect to one endpoint, a pause in which the Pod takes nothing, and one in which it sends nothing.
+	// ReadFirst says that a request's body is read to its end before a Pod is asked. BodyMemory is how much of it stays in memory then.
+	ReadFirst  bool
+	BodyMemory int64
+	// Connect, Send and Read bound the connect to one endpoint, a pause in which the Pod takes nothing, and one in which it sends nothing. Where
+	// Read is set it bounds what is silent for long by nature too: tunnels, event streams, gRPC.
 	Connect, Send, Read time.Duration
+	// MaxHead is the size in bytes of the head of an answer over HTTP/1.1 beyond which it is 502.
+	MaxHead int
+	// Again says what is tried again elsewhere; nil means that the rules of the proxy hold.
+	Again *Again
 }

@@ -16,6 +16,7 @@ type Client struct {
 	body       body
 	parser     responseParser
 	limits     Limits
+	maxHead    int // the connection's own limits.ResponseHead
 	persistent bool
 	started    bool
 }
@@ -23,10 +24,19 @@ type Client struct {
 // NewClient returns the codec of a fresh connection.
 func NewClient(conn net.Conn, limits Limits) *Client {
 	c := &Client{limits: limits.withDefaults()}
+	c.maxHead = c.limits.ResponseHead
 	c.in.init(conn)
 	c.in.yield = limits.Yield
 	c.out.init(conn, c.in.raw)
 	return c
+}
+
+// LimitHead bounds the heads of the next answers to size bytes, where that is less than the limits say and not 0.
+func (c *Client) LimitHead(size int) {
+	c.limits.ResponseHead = c.maxHead
+	if size > 0 {
+		c.limits.ResponseHead = min(size, c.maxHead)
+	}
 }
 
 // OnProgress has f called whenever the Pod has taken a part of a long write.

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -57,9 +58,9 @@ const (
 func (e *Endpoint) Now() int64 { return e.pool.registry.now() }
 
 // Share finds room for u on a connection of the profile: on one that is open, or on a fresh one. With since, on one that was dialed after that
-// time on the Registry's clock. It must follow a Reserve, which stays the caller's, who gives it back by Cancel. fresh says that the request is the
+// time on the Registry's clock. A dial of its own may take as long as limit says, 0 for Options.ConnectTimeout. It must follow a Reserve, which stays the caller's, who gives it back by Cancel. fresh says that the request is the
 // connection's first. The errors are those of Dial.
-func (e *Endpoint) Share(profile Profile, since int64, u Sharer) (c *Conn, fresh bool, err error) {
+func (e *Endpoint) Share(profile Profile, since int64, limit time.Duration, u Sharer) (c *Conn, fresh bool, err error) {
 	s := &e.shared
 	for range maxTurns {
 		s.mu.Lock()
@@ -74,7 +75,7 @@ func (e *Endpoint) Share(profile Profile, since int64, u Sharer) (c *Conn, fresh
 		d, own := s.join(&profile)
 		s.mu.Unlock()
 		if own {
-			c, err := e.dialShared(d, u)
+			c, err := e.dialShared(d, limit, u)
 			return c, true, err
 		}
 		if <-d.done; d.err != nil {
@@ -126,7 +127,7 @@ func (s *sharing) join(profile *Profile) (d *sharedDial, own bool) {
 }
 
 // dialShared dials for all who have joined d, and takes room for u first.
-func (e *Endpoint) dialShared(d *sharedDial, u Sharer) (c *Conn, err error) {
+func (e *Endpoint) dialShared(d *sharedDial, limit time.Duration, u Sharer) (c *Conn, err error) {
 	s := &e.shared
 	defer func() {
 		s.mu.Lock()
@@ -137,7 +138,7 @@ func (e *Endpoint) dialShared(d *sharedDial, u Sharer) (c *Conn, err error) {
 		}
 		close(d.done)
 	}()
-	ctx, cancel := context.WithTimeout(e.pool.registry.ctx, e.pool.registry.o.ConnectTimeout)
+	ctx, cancel := context.WithTimeout(e.pool.registry.ctx, cmp.Or(limit, e.pool.registry.o.ConnectTimeout))
 	defer cancel()
 	c, err = e.connect(ctx, &d.profile, u.Begin)
 	if err != nil {

@@ -85,7 +85,7 @@ func share(t testing.TB, e *Endpoint, s *sharer) *Conn {
 	if err := e.Reserve(); err != nil {
 		t.Fatal(err)
 	}
-	c, _, err := e.Share(shared, 0, s)
+	c, _, err := e.Share(shared, 0, 0, s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +146,7 @@ func TestShareFails(t *testing.T) {
 					return
 				}
 				defer e.Cancel()
-				if _, _, err := e.Share(shared, 0, &sharer{limit: 10, begun: &begun, begin: row.begin}); KindOf(err) != row.want {
+				if _, _, err := e.Share(shared, 0, 0, &sharer{limit: 10, begun: &begun, begin: row.begin}); KindOf(err) != row.want {
 					t.Errorf("%v, want %v", err, row.want)
 				}
 			})
@@ -173,7 +173,7 @@ func TestShareOfEndpointThatLeaves(t *testing.T) {
 	if err := e.Reserve(); !errors.Is(err, ErrGone) {
 		t.Errorf("Reserve: %v", err)
 	}
-	if _, _, err := e.Share(shared, 0, &sharer{limit: 10, begun: s.begun}); !errors.Is(err, ErrGone) {
+	if _, _, err := e.Share(shared, 0, 0, &sharer{limit: 10, begun: s.begun}); !errors.Is(err, ErrGone) {
 		t.Errorf("Share: %v", err)
 	}
 	if r.Open() != 1 {
@@ -216,7 +216,7 @@ func TestShareSince(t *testing.T) {
 	if err := e.Reserve(); err != nil {
 		t.Fatal(err)
 	}
-	c, isFresh, err := e.Share(shared, e.Now(), fresh)
+	c, isFresh, err := e.Share(shared, e.Now(), 0, fresh)
 	if err != nil || c == old || !isFresh {
 		t.Errorf("%v, %v: the old one %v", isFresh, err, c == old)
 	}
@@ -233,11 +233,11 @@ func TestSharedConnectionGivesWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	second := &sharer{limit: 10, begun: first.begun}
-	if _, _, err := byUID(t, p, "b").Share(shared, 0, second); KindOf(err) != Limited {
+	if _, _, err := byUID(t, p, "b").Share(shared, 0, 0, second); KindOf(err) != Limited {
 		t.Errorf("while it is busy: %v", err)
 	}
 	first.took.done()
-	if _, _, err := byUID(t, p, "b").Share(shared, 0, second); err != nil {
+	if _, _, err := byUID(t, p, "b").Share(shared, 0, 0, second); err != nil {
 		t.Errorf("when it is idle: %v", err)
 	}
 }
