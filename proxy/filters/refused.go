@@ -54,6 +54,11 @@ func refusals() []policy.Refusal {
 	add(policy.ConfigMap, waf, "enable-owasp-modsecurity-crs")
 	add(policy.Annotation, policy.Refusal{Why: "FastCGI is not HTTP", Instead: "put a server that speaks HTTP beside the application"}, "fastcgi-index", "fastcgi-params-configmap")
 	add(policy.Annotation, policy.Refusal{Why: "browsers have removed HTTP/2 push", Instead: "answer 103 Early Hints, which Podlane passes on", Harmless: true}, "http2-push-preload")
+	traces := policy.Refusal{Why: "Podlane sends no traces yet; traceparent and tracestate of clients reach Pods", Harmless: true}
+	add(policy.Everywhere, traces, "enable-opentelemetry", "opentelemetry-trust-incoming-span", "opentelemetry-operation-name")
+	add(policy.ConfigMap, traces, "otlp-collector-host", "otlp-collector-port", "otel-service-name", "otel-sampler", "otel-sampler-ratio",
+		"otel-sampler-parent-based", "otel-max-queuesize", "otel-schedule-delay-millis", "otel-max-export-batch-size", "opentelemetry-config")
+	add(policy.Annotation, policy.Refusal{Why: "there is no rewrite log", Instead: "see what Pods get in the access log", Harmless: true}, "enable-rewrite-log")
 	process := policy.Refusal{Why: tuning, Harmless: true}
 	add(policy.ConfigMap, process, "max-worker-connections", "max-worker-open-files", "worker-processes", "worker-cpu-affinity", "enable-multi-accept",
 		"enable-aio-write", "reuse-port", "map-hash-bucket-size", "server-name-hash-max-size", "server-name-hash-bucket-size",
