@@ -56,7 +56,7 @@ func Auth() Policy {
 			Name: "auth",
 			Doc: "Asks clients for a name and a password, which are those of a user in a Secret. The Pod does not get the Authorization field. Hashes are slow to " +
 				"check, so only few are checked at a time; beyond that the answer is 503. A password that was right is not checked again as long as " +
-				"the Secret has the same hash. Of files for basic authentication the hashes of MD5 ($apr1$, $1$), SHA-1 ({SHA}, {SSHA}), SHA-2 ($5$, $6$) and " +
+				"the Secret has the same hash. Routes of no-auth-locations are exempt, and their Pods get the field. Of files for basic authentication the hashes of MD5 ($apr1$, $1$), SHA-1 ({SHA}, {SSHA}), SHA-2 ($5$, $6$) and " +
 				"bcrypt ($2y$) are read, and {PLAIN}; a password has 256 bytes at most.",
 			Keys:      authKeys(),
 			IfInvalid: policy.Deny,
@@ -152,6 +152,8 @@ func isRealm(text string) bool {
 func extendAuth(c *Chain, v *auth) {
 	rt := c.Runtime.orAlone()
 	switch {
+	case c.Anonymous:
+		return
 	case v.basic != nil:
 		c.OnAccess(&basicCheck{file: v.basic, verifier: rt.Passwords, challenge: `Basic realm="` + v.realm + `"`})
 	case v.digest != nil:
