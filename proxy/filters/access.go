@@ -61,7 +61,7 @@ func (a *access) FilterRequest(x *exchange.Exchange) exchange.Verdict {
 }
 
 // one asks until a check lets x in. Where none does, the answer is that of the last that asks who the client is, else of the last that keeps it
-// out, as in nginx; where all are without an opinion, x passes.
+// out, as in nginx; where all are without an opinion, x passes. The client may answer any of the challenges.
 func (a *access) one(x *exchange.Exchange) exchange.Verdict {
 	var kept exchange.Response
 	worst := NoOpinion
@@ -76,7 +76,11 @@ func (a *access) one(x *exchange.Exchange) exchange.Verdict {
 		case Failed:
 			return exchange.Answered
 		case NoOpinion, Forbidden, Unauthorized:
-			if worst == Unauthorized && found != Unauthorized {
+			switch {
+			case worst != Unauthorized:
+			case found == Unauthorized:
+				challengeToo(&x.Response, &kept)
+			default:
 				x.Response = kept
 			}
 			worst = max(worst, found)
@@ -86,4 +90,16 @@ func (a *access) one(x *exchange.Exchange) exchange.Verdict {
 		return exchange.Continue
 	}
 	return exchange.Answered
+}
+
+// challengeToo adds the challenges of another answer to r, where r is a challenge and not the way to where clients sign in.
+func challengeToo(r, other *exchange.Response) {
+	if r.Status != statusUnauthorized {
+		return
+	}
+	for i := range other.Fields.Len() {
+		if id, name, value, ok := other.Fields.At(i); ok && id == exchange.WWWAuthenticate {
+			r.Fields.Add(string(name), value)
+		}
+	}
 }
