@@ -9,6 +9,7 @@ import (
 
 	"podlane.dev/podlane/proxy/exchange"
 	"podlane.dev/podlane/proxy/passwords"
+	"podlane.dev/podlane/router"
 	"podlane.dev/podlane/router/policy"
 )
 
@@ -38,8 +39,8 @@ func (v *auth) String() string {
 	return "off"
 }
 
-// Guard returns text that two values have in common only if they let the same users in. It is secret.
-func (v *auth) Guard() string {
+// guard returns text that two values have in common only if they let the same users in. It is secret.
+func (v *auth) guard() string {
 	switch {
 	case v.basic != nil:
 		return "basic " + v.realm + "\n" + v.basic.Guard()
@@ -62,7 +63,8 @@ func Auth() Policy {
 			IfInvalid: policy.Deny,
 			Resolve:   resolveAuth,
 		},
-		Extend: extendAuth,
+		Extend:   extendAuth,
+		Protects: func(_ *router.Route, v *auth) string { return v.guard() },
 	}
 }
 

@@ -77,16 +77,7 @@ func (p *Of[T]) protection(r *router.Route, v any) string {
 	if p.Protects != nil {
 		return p.Protects(r, v.(T))
 	}
-	return described(p, v)
-}
-
-// described is what v protects, by its text and by what its text must not say.
-func described(p policy.Family, v any) string {
-	text := policy.Value{Family: p.FamilyName(), Parsed: v}.String()
-	if secret, ok := v.(interface{ Guard() string }); ok {
-		text += secret.Guard()
-	}
-	return text
+	return policy.Value{Family: p.FamilyName(), Parsed: v}.String()
 }
 
 // Families returns the policies as Build takes them, in the same order.
@@ -209,7 +200,7 @@ func protection(p Policy, r *router.Route, v any) string {
 	}); is {
 		return own.protection(r, v)
 	}
-	return described(p, v)
+	return policy.Value{Family: p.FamilyName(), Parsed: v}.String()
 }
 
 // valueOf finds a family's value by a scan: a Route carries a handful.
