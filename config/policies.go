@@ -41,6 +41,7 @@ func Policies() []filters.Policy {
 		filters.UpstreamVhost(),
 		filters.Rewrite(),
 		filters.Canary(),
+		filters.CustomErrors(),
 		filters.Fields(),
 		filters.Refused(),
 		filters.SSLPassthrough(),

@@ -86,6 +86,13 @@ func (l *lane) unavailable(x *exchange.Exchange) failure {
 // forward sends the request to a Pod and its answer to the client.
 func (s *session) forward() {
 	l := s.chain.choose(s.x)
+	switch route := s.chain.route; {
+	case s.standsIn(l):
+		l = s.chain.errors
+		s.tellErrorService(failNoEndpoint.status)
+	case route.IsDefault && route.ID.Ingress == "":
+		s.speakForNobody()
+	}
 	if f := l.unavailable(s.x); f != (failure{}) {
 		s.fail(f)
 		return
@@ -99,6 +106,10 @@ func (s *session) forward() {
 		s.fail(f)
 		return
 	}
+	if s.replaces(s.x.Response.Status) && !s.chain.filters.Forwarding.Errors.KeepPods && !isGRPC(s.x) {
+		s.replace(pod)
+		return
+	}
 	s.deliver(pod)
 }
 
@@ -110,6 +121,9 @@ func (s *session) fail(f failure) {
 	if f == failClient {
 		s.x.Response.Status, s.x.Response.Why = f.status, f.why
 		s.broken = true
+		return
+	}
+	if f.replaceable() && s.showError(f) {
 		return
 	}
 	s.answer(f.status, f.why, f.text)

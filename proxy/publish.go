@@ -14,7 +14,8 @@ type chain struct {
 	route   *router.Route
 	filters *filters.Chain
 	lanes   []lane
-	total   int // sum of the lanes' weights
+	total   int   // sum of the lanes' weights
+	errors  *lane // that answers in place of the others, nil for none
 	metrics *observe.RouteMetrics
 	limits  routeLimits
 	// resolved are closed when the names of ExternalName Services have been looked up once.
@@ -101,21 +102,30 @@ func (e *Engine) compile(r *router.Route) *chain {
 	c.limits = e.limitsOf(&c.filters.Forwarding)
 	var service router.Service
 	for i := range r.Backends {
-		b := &r.Backends[i]
-		l := lane{backend: b, weight: max(b.Weight, 0), speech: speechOf(b)}
-		if b.Unavailable == router.Available {
-			l.pool, _ = e.registry.Ensure(b.Service)
-			l.view = l.pool.View(viewOf(b))
-			c.resolved = append(c.resolved, e.registry.SetExternalName(b.Service, b.ExternalName, b.ExternalPort))
-		}
+		l := e.lane(c, &r.Backends[i])
 		if i == 0 {
-			service = b.Service.Service()
+			service = l.backend.Service.Service()
 		}
 		c.total += l.weight
 		c.lanes = append(c.lanes, l)
 	}
+	if r.ErrorBackend != nil && r.ErrorBackend.Unavailable == router.Available && c.filters.Forwarding.Errors != nil {
+		l := e.lane(c, r.ErrorBackend)
+		c.errors = &l
+	}
 	c.metrics = e.routeMetrics(r.ID, service)
 	return c
+}
+
+// lane resolves one Backend of c.
+func (e *Engine) lane(c *chain, b *router.Backend) lane {
+	l := lane{backend: b, weight: max(b.Weight, 0), speech: speechOf(b)}
+	if b.Unavailable == router.Available {
+		l.pool, _ = e.registry.Ensure(b.Service)
+		l.view = l.pool.View(viewOf(b))
+		c.resolved = append(c.resolved, e.registry.SetExternalName(b.Service, b.ExternalName, b.ExternalPort))
+	}
+	return l
 }
 
 // viewOf says how a Backend balances.
@@ -150,6 +160,9 @@ func (c *chain) release() {
 		if l.view != nil {
 			l.view.Release()
 		}
+	}
+	if c.errors != nil {
+		c.errors.view.Release()
 	}
 	if c.metrics != nil {
 		c.metrics.Release()

@@ -27,6 +27,8 @@ type session struct {
 	status int
 	// gone says that the client went away while a filter waited.
 	gone bool
+	// erring says that the error service is being asked.
+	erring bool
 	// recorded says that record was called.
 	recorded bool
 	// generation is that of the table that routed the request.
@@ -105,7 +107,8 @@ func (s *session) respond() {
 	case s.chain.route.Denied != "":
 		s.answer(503, exchange.RouteDenied, "this route is disabled: a policy of it is not valid\n")
 	case s.tooLarge():
-		s.answer(413, exchange.BodyTooLarge, "request body too large\n")
+		s.fail(failTooLarge)
+		return
 	default:
 		s.filter()
 		return

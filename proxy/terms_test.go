@@ -17,7 +17,9 @@ import (
 
 // Whose word is taken follows the ConfigMap on a connection that stays open, and the flag holds again when the ConfigMap says nothing.
 func TestBeliefFollowsTheConfigMap(t *testing.T) {
-	pod := backend(t, func(w http.ResponseWriter, q *http.Request) { fmt.Fprint(w, q.Header.Get("X-Real-IP"), " ", q.Header.Get("True-Client-IP")) })
+	pod := backend(t, func(w http.ResponseWriter, q *http.Request) {
+		fmt.Fprint(w, q.Header.Get("X-Real-IP"), " ", q.Header.Get("True-Client-IP"))
+	})
 	r := newRig(t, proxy.Options{Policies: answerFamilies()})
 	for _, step := range []struct {
 		values policy.Values

@@ -93,6 +93,8 @@ const (
 type Backend struct {
 	// Service is the key of the endpoints. Where the Backend is Unavailable, Port is what the Ingress says, even a number.
 	Service ServicePort
+	// Written is the port as the Ingress writes it, by name or number.
+	Written string
 	// Weight is relative to the other Backends of the Route; 1 where there is one Backend.
 	Weight int
 	// Unavailable is set where the Backend can never answer.
@@ -117,6 +119,8 @@ type Route struct {
 	Backends []Backend
 	// Alternative is the canary that gets some of the requests, nil for none.
 	Alternative *Alternative
+	// ErrorBackend answers in place of Pods, as CustomErrors say; nil for none.
+	ErrorBackend *Backend
 	// Policies are the parsed annotation families that this route has, in the order of config.Policies.
 	Policies []policy.Value
 	// Denied, when not empty, is the reason why a security policy failed closed: every request gets 503.

@@ -265,7 +265,7 @@ func (t *Table) Ports() iter.Seq[ServicePort] {
 	return func(yield func(ServicePort) bool) {
 		seen := make(map[ServicePort]struct{})
 		for r := range t.Routes() {
-			for _, b := range r.Backends {
+			for b := range r.every() {
 				if _, dup := seen[b.Service]; dup || b.Unavailable != Available {
 					continue
 				}
@@ -274,6 +274,20 @@ func (t *Table) Ports() iter.Seq[ServicePort] {
 					return
 				}
 			}
+		}
+	}
+}
+
+// every yields the Backends, and the one for errors.
+func (r *Route) every() iter.Seq[*Backend] {
+	return func(yield func(*Backend) bool) {
+		for i := range r.Backends {
+			if !yield(&r.Backends[i]) {
+				return
+			}
+		}
+		if r.ErrorBackend != nil {
+			yield(r.ErrorBackend)
 		}
 	}
 }

@@ -98,6 +98,9 @@ func (r *Route) writeManner(b *strings.Builder) {
 	if a := r.Alternative; a != nil {
 		fmt.Fprintf(b, "; canary %s/%s: %s", a.Namespace, a.Ingress, a.Canary)
 	}
+	if r.ErrorBackend != nil {
+		b.WriteString("; errors -> " + r.ErrorBackend.String())
+	}
 	if r.Compat {
 		b.WriteString("; as ingress-nginx")
 	}

@@ -1,6 +1,8 @@
 package expr
 
 import (
+	"cmp"
+
 	"podlane.dev/podlane/proxy/exchange"
 	"podlane.dev/podlane/router"
 )
@@ -48,8 +50,11 @@ func serviceName(dst []byte, x *exchange.Exchange, _ *name) ([]byte, bool) {
 }
 
 func servicePort(dst []byte, x *exchange.Exchange, _ *name) ([]byte, bool) {
-	service, found := own(x)
-	return append(dst, service.Port...), found
+	if x.Route == nil || len(x.Route.Backends) == 0 {
+		return dst, false
+	}
+	b := &x.Route.Backends[0]
+	return append(dst, cmp.Or(b.Written, b.Service.Port)...), true
 }
 
 func upstreamName(dst []byte, x *exchange.Exchange, _ *name) ([]byte, bool) {

@@ -91,7 +91,7 @@ var table = []definition{
 	define("namespace", "The namespace of the Ingress that matched.", namespace),
 	define("ingress_name", "The name of the Ingress that matched.", ingressName),
 	define("service_name", "The name of the Service that the Ingress names.", serviceName),
-	define("service_port", "The name of that Service's port.", servicePort),
+	define("service_port", "That Service's port as the Ingress names it, by name or number.", servicePort),
 	define("location_path", "The path of the rule that matched, as written.", locationPath),
 	define("proxy_upstream_name", "Namespace, name and port of the Service that the Ingress names, joined by dashes.", upstreamName),
 	define("proxy_alternative_upstream_name", "The same of the canary's Service, where the request went there.", alternativeName),

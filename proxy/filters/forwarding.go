@@ -1,6 +1,10 @@
 package filters
 
-import "time"
+import (
+	"time"
+
+	"podlane.dev/podlane/router"
+)
 
 // Forwarding says how the requests of one Route are sent to Pods. The zero value of a field means that the proxy's own setting holds.
 type Forwarding struct {
@@ -16,4 +20,6 @@ type Forwarding struct {
 	MaxHead int
 	// Again says what is tried again elsewhere; nil means that the rules of the proxy hold.
 	Again *Again
+	// Errors says which answers the Route's ErrorBackend gives, nil for none.
+	Errors *router.CustomErrors
 }

@@ -68,6 +68,7 @@ func refusals() []policy.Refusal {
 		"use-geoip", "jaeger-collector-host", "jaeger-collector-port", "jaeger-endpoint", "jaeger-service-name", "jaeger-propagation-format",
 		"jaeger-sampler-type", "jaeger-sampler-param", "jaeger-sampler-host", "jaeger-sampler-port", "jaeger-trace-context-header-name",
 		"jaeger-debug-header", "jaeger-baggage-header", "jaeger-trace-baggage-header-prefix")
+	add(policy.ConfigMap, policy.Refusal{Why: "there are no files here whose type it would be: Pods say theirs, and Podlane's own answers are text/plain", Harmless: true}, "default-type")
 	add(policy.ConfigMap, policy.Refusal{Why: "Go's TLS has no finite-field Diffie-Hellman, so there is nothing to set", Harmless: true}, "ssl-dh-param")
 	return list
 }

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	networkingv1 "k8s.io/api/networking/v1"
-
 	"podlane.dev/podlane/router"
 )
 
@@ -188,34 +186,7 @@ func (b *Builder) operatorDefault(old *router.Route) *router.Route {
 		b.problems.set(where, badOption(flag, option))
 		return nil
 	}
-	wanted := &networkingv1.IngressServiceBackend{Name: name.Name}
-	service := b.services.find(name)
-	if service != nil {
-		for i := range service.Spec.Ports {
-			if p := &service.Spec.Ports[i]; isTCP(p) {
-				wanted.Port = networkingv1.ServiceBackendPort{Name: p.Name}
-				if p.Name == "" {
-					wanted.Port.Number = p.Port
-				}
-				break
-			}
-		}
-	}
-	backend, problem := resolveBackend(&networkingv1.IngressBackend{Service: wanted}, name.Namespace, b.services.find, b.environment.options.AllowExternalName)
-	switch {
-	case service == nil:
-		backend.Unavailable = router.ServiceNotFound
-		problem = &unusable{reason: ServiceMissing, text: "there is no such Service"}
-	case problem != nil && problem.reason == BackendInvalid:
-		backend.Unavailable = router.PortNotFound
-		problem = &unusable{reason: PortMissing, text: "the Service has no TCP port"}
-	}
-	if backend.Scheme == router.PodPlain {
-		backend.Scheme = router.PodDefault
-	}
-	if backend.Scheme.Encrypted() {
-		backend.TLS = router.NewPodTLS(router.PodTLSOptions{}, nil, nil)
-	}
+	backend, problem := firstPort(name, b.services.find, b.environment.options)
 	var problems []Problem
 	if problem != nil {
 		problems = []Problem{{

@@ -161,6 +161,8 @@ func genIngress(t dice, name types.NamespacedName) *networkingv1.Ingress {
 		map[string]string{"podlane.dev/rewrite-target": pick(t, "/$1", "/a", "/$x")},
 		map[string]string{"podlane.dev/canary": "true", "podlane.dev/canary-weight": pick(t, "1", "2", "x")},
 		map[string]string{"podlane.dev/canary": "true", "podlane.dev/limit-rps": "5"},
+		map[string]string{"podlane.dev/custom-http-errors": pick(t, "404", "x")},
+		map[string]string{"podlane.dev/default-backend": pick(t, "x", "y", "z")},
 		map[string]string{"podlane.dev/server-alias": pick(t, "alias.example", "api.example,*.alias.example", "~^a", "x.a.example,BAD!")},
 		map[string]string{"podlane.dev/from-to-www-redirect": "true", "podlane.dev/server-alias": "alias.example"},
 		map[string]string{"podlane.dev/auth-tls-secret": pick(t, "x", "y", "a/x", "b/z"), "podlane.dev/auth-tls-match-cn": pick(t, "", "CN=a")},
@@ -287,7 +289,7 @@ func TestBuilderEqualsBuild(t *testing.T) {
 func text(t *router.Table) string {
 	var lines []string
 	for r := range t.Routes() {
-		lines = append(lines, fmt.Sprintf("%#v %s %s %s", r.ID, r.UID, r, tlsText(r)))
+		lines = append(lines, fmt.Sprintf("%#v %s %s %s", r.ID, r.UID, r, tlsText(r)+writtenText(r)))
 	}
 	if k := t.TicketKeys(); k != nil {
 		lines = append(lines, fmt.Sprintf("ticket keys %x", k.Keys()))
@@ -299,6 +301,18 @@ func text(t *router.Table) string {
 	}
 	slices.Sort(lines)
 	return t.String() + strings.Join(lines, "\n") + "\n"
+}
+
+// writtenText is how a Route's ports are written.
+func writtenText(r *router.Route) string {
+	var b strings.Builder
+	for i := range r.Backends {
+		b.WriteString(" " + r.Backends[i].Written)
+	}
+	if r.ErrorBackend != nil {
+		b.WriteString(" " + r.ErrorBackend.Written)
+	}
+	return b.String()
 }
 
 // tlsText is what a Route's TLS policy is, as far as its text does not say it.
@@ -319,7 +333,9 @@ func mustJSON(t *rapid.T, v any) string {
 
 // checkShared compares two Tables of one Builder: what is equal must be the same.
 func checkShared(t *rapid.T, old, next *router.Table) {
-	key := func(r *router.Route) string { return fmt.Sprintf("%#v %s", r.ID, r.UID) + r.String() + tlsText(r) }
+	key := func(r *router.Route) string {
+		return fmt.Sprintf("%#v %s", r.ID, r.UID) + r.String() + tlsText(r) + writtenText(r)
+	}
 	known := map[string]*router.Route{}
 	for r := range old.Routes() {
 		known[key(r)] = r

@@ -52,9 +52,9 @@ type compiled struct {
 	passthrough string
 	hosts       []*hostClaims
 	tls         []*tlsEntry
-	// defaultBackend is nil where there is none.
-	defaultBackend *router.Backend
-	problems       []Problem
+	// defaultBackend is nil where there is none, and so is errorBackend.
+	defaultBackend, errorBackend *router.Backend
+	problems                     []Problem
 	// mode is how the Ingress is read.
 	mode mode
 	// services, secrets and configMaps are the objects that were read, there or not; each is sorted and without duplicates.
@@ -137,6 +137,7 @@ func (s *sources) compile(i *networkingv1.Ingress, old *compiled) *compiled {
 	c.clientAuth(old.auth)
 	c.passthrough()
 	c.pods()
+	c.errors()
 	if b := i.Spec.DefaultBackend; b != nil {
 		backend := c.backend(b, func() string { return "spec.defaultBackend" })
 		c.out.defaultBackend = &backend

@@ -74,7 +74,7 @@ func testFamilies() []policy.Family {
 			{Name: "worker-processes", Where: policy.ConfigMap, Why: "there are no worker processes", Harmless: true},
 			{Name: "http-snippet", Where: policy.ConfigMap, Why: "there is no nginx that could run it"},
 		}},
-		headersFamily(), rewriteFamily(), canaryFamily(),
+		headersFamily(), rewriteFamily(), canaryFamily(), errorsFamily(),
 		&policy.Of[router.ServerNames]{
 			Name: router.ServerNamesFamily, Doc: "Names.", IfInvalid: policy.Ignore,
 			Keys: []policy.Key{{Name: "server-alias", Kind: policy.List, Doc: "Names.", Example: "a.example"}, {Name: "from-to-www-redirect", Kind: policy.Bool, Doc: "WWW.", Example: "true"}},
@@ -137,6 +137,24 @@ func canaryFamily() policy.Family {
 			c.Total = 100
 			c.Weight, err = v.Int("canary-weight", 0)
 			return c, err
+		},
+	}
+}
+
+func errorsFamily() policy.Family {
+	return &policy.Of[router.CustomErrors]{
+		Name: router.CustomErrorsFamily, Doc: "Errors.", IfInvalid: policy.Ignore,
+		Keys: []policy.Key{
+			{Name: "custom-http-errors", Kind: policy.Int, Where: policy.Everywhere, Doc: "Status.", Example: "404"},
+			{Name: "default-backend", Kind: policy.ServiceName, Doc: "Service.", Example: "errors"},
+		},
+		Parse: func(v policy.Values) (router.CustomErrors, error) {
+			e := router.CustomErrors{Service: v.Text("default-backend", "")}
+			status, err := v.Int("custom-http-errors", 0)
+			if status > 0 {
+				e.Statuses = []int{status}
+			}
+			return e, err
 		},
 	}
 }

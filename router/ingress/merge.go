@@ -134,7 +134,7 @@ func (m *merger) path(c *compiled, claim *pathClaim) {
 	}
 	p := Problem{Object: c.object, Field: pathField(claim.rule, claim.index), Reason: PathConflict, Effect: RouteDropped}
 	if winner.by == c {
-		if winner.claim.backend == claim.backend {
+		if sameBackend(winner.claim.backend, claim.backend) {
 			return // said twice, nothing is lost
 		}
 		p.Message = fmt.Sprintf("%s %s of %s is %s of this Ingress already, which wins", claim.path.typ, claim.path.written, hostText(m.name), pathField(winner.claim.rule, winner.claim.index))
@@ -218,7 +218,7 @@ func newRoute(c *compiled, backend router.Backend, state routeState) *router.Rou
 	next := &router.Route{
 		ID: state.id, UID: c.object.UID, Backends: []router.Backend{backend},
 		Policies: c.policies.values, Denied: state.denied, Pattern: state.pattern, Compat: state.compat, AppendSlash: state.appendSlash, SendTo: state.sendTo,
-		HasCertificate: state.hasCertificate, IsDefault: state.isDefault, TLS: state.tls, Passthrough: state.through,
+		HasCertificate: state.hasCertificate, IsDefault: state.isDefault, TLS: state.tls, Passthrough: state.through, ErrorBackend: c.errorBackend,
 	}
 	if state.canary != nil {
 		var before *router.Alternative
@@ -236,17 +236,29 @@ func newRoute(c *compiled, backend router.Backend, state routeState) *router.Rou
 			next.Backends[i].TLS = old.Backends[i].TLS
 		}
 	}
+	if a, b := old.ErrorBackend, next.ErrorBackend; a != nil && b != nil && a.TLS.Same(b.TLS) {
+		same := *b
+		if same.TLS = a.TLS; same == *a {
+			next.ErrorBackend = a
+		}
+	}
 	if sameRoute(old, next) {
 		return old
 	}
 	return next
 }
 
+// sameBackend says whether two Backends of one Ingress are the same, however their port is written.
+func sameBackend(a, b router.Backend) bool {
+	a.Written = b.Written
+	return a == b
+}
+
 // sameRoute says whether two Routes of one ID are equal, but for what hangs from them.
 func sameRoute(a, b *router.Route) bool {
 	return a.ID == b.ID && a.UID == b.UID && a.HasCertificate == b.HasCertificate && a.IsDefault == b.IsDefault && a.Denied == b.Denied &&
 		a.TLS == b.TLS && a.Passthrough == b.Passthrough && a.Pattern == b.Pattern && a.Compat == b.Compat && a.AppendSlash == b.AppendSlash && a.SendTo == b.SendTo &&
-		a.Alternative == b.Alternative && slices.Equal(a.Backends, b.Backends) && sameValues(a.Policies, b.Policies)
+		a.Alternative == b.Alternative && a.ErrorBackend == b.ErrorBackend && slices.Equal(a.Backends, b.Backends) && sameValues(a.Policies, b.Policies)
 }
 
 // sameValues says whether a and b are one slice, or empty. Values of unknown types cannot be compared, but a policySet is

@@ -43,6 +43,7 @@ func resolveBackend(b *networkingv1.IngressBackend, namespace string, services f
 	if port.Name == "" && port.Number != 0 {
 		out.Service.Port = strconv.Itoa(int(port.Number))
 	}
+	out.Written = out.Service.Port
 	if (port.Name == "") == (port.Number == 0) {
 		return fail(unusable{"service.port", router.InvalidBackend, BackendInvalid, "write either the name or the number of the Service's port"})
 	}
