@@ -46,11 +46,13 @@ func Policies() []filters.Policy {
 		filters.Refused(),
 		filters.SSLPassthrough(),
 		filters.BackendProtocol(),
+		filters.ServiceUpstream(),
 		filters.HTTPVersion(),
 		filters.RequestBody(),
 		filters.Timeouts(),
 		filters.NextUpstream(),
 		filters.Buffering(),
+		filters.LoadBalance(),
 		filters.ProxySSL(filters.TLSWords{Versions: server.ParseVersions, Ciphers: parseCiphers}),
 	}
 }

@@ -32,7 +32,7 @@ func (s *session) attempt(l *lane) (*pod, failure) {
 	for !a.all() {
 		ep := a.next
 		if a.next = nil; ep == nil {
-			ep = l.view.Next(s.x, &a.tried)
+			ep = s.choose(l, &a.tried)
 		}
 		switch {
 		case ep == nil:
@@ -79,7 +79,14 @@ func (s *session) attemptAt(l *lane, ep *upstream.Endpoint, a *attempts) (leg *p
 	if err != nil {
 		return nil, f, never, err
 	}
+	var start time.Time
+	if l.timed {
+		start = time.Now()
+	}
 	f, again = s.try(leg)
+	if l.timed && f == (failure{}) {
+		l.view.Observe(ep, time.Since(start))
+	}
 	if again == onFresh && !a.repeated && (a.rules == nil && l.pool.AllowRetry() || a.rules != nil && a.rules.Unsent(filters.OnError)) {
 		a.repeated = true
 		if leg, err = s.again(ep, a.profile); err == nil {
@@ -87,6 +94,14 @@ func (s *session) attemptAt(l *lane, ep *upstream.Endpoint, a *attempts) (leg *p
 		}
 	}
 	return leg, f, again, err
+}
+
+// choose returns the endpoint for the next try, nil where there is none that is not in tried.
+func (s *session) choose(l *lane, tried *upstream.Tried) *upstream.Endpoint {
+	if l.sole {
+		tried = nil
+	}
+	return l.view.Next(s.x, tried)
 }
 
 // repetition says how a request may be repeated after an attempt.
@@ -139,10 +154,10 @@ func (a *attempts) unconnected(ep *upstream.Endpoint, err error, x *exchange.Exc
 }
 
 func (a *attempts) all() bool {
-	if a.rules != nil {
-		return a.tries >= maxTries || a.gone >= maxGone
+	if a.tries >= maxTries || a.gone >= maxGone {
+		return true
 	}
-	return a.failed >= maxConnects || a.timedOut >= maxConnectTimeouts || a.gone >= maxGone
+	return a.rules == nil && (a.failed >= maxConnects || a.timedOut >= maxConnectTimeouts)
 }
 
 func connectFailure(kind upstream.Failure) failure {
@@ -159,7 +174,7 @@ func connectFailure(kind upstream.Failure) failure {
 	return failConnect
 }
 
-// maxTries bounds the tries of a request for which rules of its Route have no bound.
+// maxTries bounds the tries of a request, where nothing else does.
 const maxTries = 16
 
 // spent reports whether the rules of the Route allow no further try.
@@ -210,7 +225,7 @@ func (s *session) unwanted(l *lane, ep *upstream.Endpoint, a *attempts) bool {
 		return false
 	}
 	a.tried.Add(ep)
-	a.next = l.view.Next(s.x, &a.tried)
+	a.next = s.choose(l, &a.tried)
 	return a.next != nil
 }
 

@@ -3,6 +3,8 @@ package proxy
 import (
 	"time"
 
+	"podlane.dev/podlane/proxy/exchange"
+	"podlane.dev/podlane/proxy/expr"
 	"podlane.dev/podlane/proxy/filters"
 	"podlane.dev/podlane/proxy/observe"
 	"podlane.dev/podlane/proxy/upstream"
@@ -30,6 +32,10 @@ type lane struct {
 	pool    *upstream.Pool
 	view    *upstream.View
 	speech  speech
+	// timed says that the balancer wants to know how long answers take.
+	timed bool
+	// sole says that the endpoint stands for others: it is worth another try.
+	sole bool
 }
 
 // Prepare makes the pools that t needs and returns the Services that have a new one: their addresses must be set before
@@ -102,7 +108,7 @@ func (e *Engine) compile(r *router.Route) *chain {
 	c.limits = e.limitsOf(&c.filters.Forwarding)
 	var service router.Service
 	for i := range r.Backends {
-		l := e.lane(c, &r.Backends[i])
+		l := e.lane(c, &r.Backends[i], c.forwarding(i))
 		if i == 0 {
 			service = l.backend.Service.Service()
 		}
@@ -110,30 +116,62 @@ func (e *Engine) compile(r *router.Route) *chain {
 		c.lanes = append(c.lanes, l)
 	}
 	if r.ErrorBackend != nil && r.ErrorBackend.Unavailable == router.Available && c.filters.Forwarding.Errors != nil {
-		l := e.lane(c, r.ErrorBackend)
+		l := e.lane(c, r.ErrorBackend, &c.filters.Forwarding)
 		c.errors = &l
 	}
 	c.metrics = e.routeMetrics(r.ID, service)
 	return c
 }
 
-// lane resolves one Backend of c.
-func (e *Engine) lane(c *chain, b *router.Backend) lane {
+// lane resolves one Backend of c, to which requests are sent as f says.
+func (e *Engine) lane(c *chain, b *router.Backend, f *filters.Forwarding) lane {
 	l := lane{backend: b, weight: max(b.Weight, 0), speech: speechOf(b)}
 	if b.Unavailable == router.Available {
 		l.pool, _ = e.registry.Ensure(b.Service)
-		l.view = l.pool.View(viewOf(b))
+		if b.ClusterIP.IsValid() {
+			l.pool.Fix(b.ClusterIP)
+			l.sole = true
+		}
+		spec := viewOf(b, &f.Balance)
+		l.view, l.timed = l.pool.View(spec), spec.Algorithm == upstream.PeakEWMA
 		c.resolved = append(c.resolved, e.registry.SetExternalName(b.Service, b.ExternalName, b.ExternalPort))
 	}
 	return l
 }
 
+// forwarding returns what is said about the i-th Backend: a canary says it itself.
+func (c *chain) forwarding(i int) *filters.Forwarding {
+	if i > 0 && c.route.Alternative != nil {
+		f := filters.CanaryForwarding(c.route)
+		return &f
+	}
+	return &c.filters.Forwarding
+}
+
 // viewOf says how a Backend balances.
-func viewOf(b *router.Backend) upstream.ViewSpec {
-	if b.Affinity > 0 {
+func viewOf(b *router.Backend, say *filters.Balance) upstream.ViewSpec {
+	switch {
+	case say.HashBy != nil:
+		return upstream.ViewSpec{Algorithm: upstream.Hash, Key: hashBy{say.HashBy}, Subset: say.Subset}
+	case b.Affinity > 0:
 		return upstream.Affinity(b.Affinity)
+	case say.Algorithm == filters.RoundRobin:
+		return upstream.ViewSpec{Algorithm: upstream.RoundRobin}
+	case say.Algorithm == filters.EWMA:
+		return upstream.ViewSpec{Algorithm: upstream.PeakEWMA}
 	}
 	return upstream.ViewSpec{}
+}
+
+// hashBy hashes what an expression gives. A request for which it gives nothing has a hash too, as in nginx.
+type hashBy struct{ *expr.Expr }
+
+// Hash implements upstream.Key. The value is made behind what Scratch holds, and given up at once.
+func (k hashBy) Hash(x *exchange.Exchange) (uint64, bool) {
+	n := len(x.Scratch)
+	b := k.AppendEscaped(x.Scratch, x, expr.EscapeNone)
+	x.Scratch = b[:n]
+	return upstream.HashBytes(b[n:]), true
 }
 
 // retire releases the chains of routes that are in old and not in t, and the pools that no route of t uses.

@@ -12,11 +12,12 @@ import (
 
 // This file is what is spoken with Pods: the version of HTTP, and TLS. The values here only say so; proxy/upstream does the handshakes.
 
-// The names of the families of annotations whose parsed values are a PodScheme and a PodTLSOptions. Build knows them, because what they say is
+// The names of the families of annotations whose parsed values are a PodScheme, a PodTLSOptions, and whether the Service's own address is used. Build knows them, because what they say is
 // part of a Backend: a Service's appProtocol may say the same.
 const (
 	PodSchemeFamily = "backend-protocol"
 	PodTLSFamily    = "proxy-ssl"
+	ServiceFamily   = "service-upstream"
 )
 
 // PodProtocol is the version of HTTP that Pods speak.

@@ -102,6 +102,9 @@ type Backend struct {
 	// ExternalName is the DNS name of an ExternalName Service that the operator allows, with ExternalPort; else "".
 	ExternalName string
 	ExternalPort uint16
+	// ClusterIP is the Service's own address and port where requests go there instead of to Pods, else the zero value. It is in the place of the
+	// port's name in Service then, so that its endpoint is another than those.
+	ClusterIP netip.AddrPort
 	// Affinity is the timeout of the Service's sessionAffinity: ClientIP; 0 means none.
 	Affinity time.Duration
 	// Scheme is what the Pods speak, and TLS how, where that is over TLS; else nil.

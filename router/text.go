@@ -124,6 +124,9 @@ func (b *Backend) String() string {
 	if b.ExternalName != "" {
 		s += " (external name " + b.ExternalName + ":" + strconv.Itoa(int(b.ExternalPort)) + ")"
 	}
+	if b.ClusterIP.IsValid() {
+		s += " (the Service's own address)"
+	}
 	if b.Affinity != 0 {
 		s += " (client affinity " + b.Affinity.String() + ")"
 	}

@@ -18,8 +18,21 @@ type Forwarding struct {
 	Connect, Send, Read time.Duration
 	// MaxHead is the size in bytes of the head of an answer over HTTP/1.1 beyond which it is 502.
 	MaxHead int
+	// Balance says how requests are spread over the endpoints.
+	Balance Balance
 	// Again says what is tried again elsewhere; nil means that the rules of the proxy hold.
 	Again *Again
 	// Errors says which answers the Route's ErrorBackend gives, nil for none.
 	Errors *router.CustomErrors
+}
+
+// CanaryForwarding returns what the canary of r says about its own Backend: how requests are spread over its endpoints.
+func CanaryForwarding(r *router.Route) Forwarding {
+	var f Forwarding
+	for i := range r.Alternative.Policies {
+		if v := &r.Alternative.Policies[i]; v.Family == balanceFamily {
+			f.Balance = v.Parsed.(Balance)
+		}
+	}
+	return f
 }

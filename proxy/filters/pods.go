@@ -35,6 +35,26 @@ func BackendProtocol() Policy {
 	}
 }
 
+// ServiceUpstream returns the family that sends requests to a Service's own address. Its value is a bool.
+func ServiceUpstream() Policy {
+	const key = router.ServiceFamily
+	return &Of[bool]{
+		Of: policy.Of[bool]{
+			Name: key,
+			Doc: "Sends requests to the address of the Service (its clusterIP) instead of to its Pods, so that the cluster's own network balances them, by " +
+				"connection: for service meshes, and for Pods that must be reached like this. What needs to know the Pods, such as affinity and hashes, " +
+				"has no effect then.",
+			Keys: []policy.Key{{
+				Name: key, Kind: policy.Bool, Where: policy.Everywhere, Default: "false", Example: "true",
+				Doc:     "Where the Service has no such address, because it is headless or an ExternalName, its Pods or its name are used, with a Problem.",
+				Differs: "a Service without endpoints is not told apart from one whose Pods refuse: 502 instead of 503",
+			}},
+			IfInvalid: policy.Ignore,
+			Parse:     func(v policy.Values) (bool, error) { return v.Bool(key, false) },
+		},
+	}
+}
+
 // TLSWords reads lists of TLS versions and cipher suites in nginx's words.
 type TLSWords struct {
 	// Versions returns the lowest and the highest, in crypto/tls's numbers.

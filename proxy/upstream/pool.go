@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -27,6 +28,7 @@ type Pool struct {
 	dropping bool   // the sweeper visits the Pool
 	swept    bool   // the Pool is no longer the Registry's
 	external *external
+	fixed    netip.AddrPort // the only address, whatever SetAddresses says, unless it is the zero value
 }
 
 // members is one consistent view of a Pool: every request, and every attempt of it, reads it by one load.
@@ -58,9 +60,22 @@ func (p *Pool) set(addrs []router.Address) {
 	}
 	p.given = append([]router.Address{}, addrs...)
 	var surplus []*Conn
-	if p.external == nil {
+	if p.external == nil && !p.fixed.IsValid() {
 		surplus = p.change(p.given)
 	}
+	p.mu.Unlock()
+	closeAll(surplus)
+}
+
+// Fix makes addr the only Endpoint of p, for good: one that stands for others, such as the address of a Service.
+func (p *Pool) Fix(addr netip.AddrPort) {
+	p.mu.Lock()
+	if p.swept || p.fixed == addr {
+		p.mu.Unlock()
+		return
+	}
+	p.fixed = addr
+	surplus := p.change([]router.Address{{AddrPort: addr, Ready: true, Serving: true}})
 	p.mu.Unlock()
 	closeAll(surplus)
 }

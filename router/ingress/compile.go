@@ -260,6 +260,7 @@ func (c *compiler) backend(b *networkingv1.IngressBackend, field func() string) 
 		f := strings.TrimSuffix(field()+"."+problem.field, ".")
 		c.report(f, Problem{Reason: problem.reason, Effect: RouteDenied, Message: problem.text + "; until then requests get 503"})
 	}
+	c.viaService(&backend, b, field)
 	c.speak(&backend)
 	c.tellProtocol(b, field)
 	return backend

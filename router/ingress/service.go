@@ -166,6 +166,21 @@ func portText(p *corev1.ServicePort) string {
 	return fmt.Sprintf("%d (%q)", p.Port, p.Name)
 }
 
+// viaService sends the requests of a Backend to the address of its Service, where the Ingress says so and there is one.
+func (c *compiler) viaService(out *router.Backend, b *networkingv1.IngressBackend, field func() string) {
+	if via, _ := c.out.policies.value(router.ServiceFamily).(bool); !via || out.Unavailable != router.Available || out.ExternalName != "" {
+		return
+	}
+	service := c.service(types.NamespacedName{Namespace: out.Service.Namespace, Name: out.Service.Name})
+	addr, err := netip.ParseAddr(service.Spec.ClusterIP)
+	if err != nil {
+		c.report(field()+".service.name", Problem{Reason: InvalidAnnotation, Effect: Ignored, Message: fmt.Sprintf("service-upstream has no effect: Service %q has no address of its own, so requests go to its Pods", service.Name)})
+		return
+	}
+	out.ClusterIP = netip.AddrPortFrom(addr.Unmap(), uint16(findPort(service, b.Service.Port).Port))
+	out.Service.Port, out.Affinity = out.ClusterIP.String(), 0
+}
+
 // clientAffinity returns the timeout of sessionAffinity: ClientIP, 0 for none. Three hours is the API's default.
 func clientAffinity(s *corev1.Service) time.Duration {
 	if s.Spec.SessionAffinity != corev1.ServiceAffinityClientIP {
