@@ -2,6 +2,7 @@ package filters_test
 
 import (
 	"encoding/base64"
+	"maps"
 	"strings"
 	"testing"
 
@@ -23,9 +24,7 @@ func (secretOf) Compat() bool                                { return false }
 func withUsers(t testing.TB, file string, more policy.Values) *router.Route {
 	t.Helper()
 	v := policy.Values{"auth-type": "basic", "auth-secret": "users"}
-	for key, text := range more {
-		v[key] = text
-	}
+	maps.Copy(v, more)
 	parsed, err := filters.Auth().ParseValues(v, secretOf{"auth": []byte(file)})
 	if err != nil {
 		t.Fatal(err)

@@ -121,39 +121,28 @@ var errAnswer = errors.New("not an answer to a digest challenge")
 // the next.
 func ParseAnswer(text string) (Answer, error) {
 	a := Answer{algorithm: MD5}
+	var algorithm, quality string
+	fields := map[string]*string{
+		"username": &a.User, "realm": &a.realm, "nonce": &a.nonce, "uri": &a.uri, "response": &a.response, "cnonce": &a.cnonce, "nc": &a.nc,
+		"algorithm": &algorithm, "qop": &quality,
+	}
 	seen := map[string]bool{}
 	for rest := strings.TrimLeft(text, " \t,"); rest != ""; {
 		name, value, after, ok := parameter(rest)
 		if name = strings.ToLower(name); !ok || seen[name] {
 			return Answer{}, errAnswer
 		}
-		seen[name] = true
-		rest = after
-		switch name {
-		case "username":
-			a.User = value
-		case "realm":
-			a.realm = value
-		case "nonce":
-			a.nonce = value
-		case "uri":
-			a.uri = value
-		case "response":
-			a.response = strings.ToLower(value)
-		case "cnonce":
-			a.cnonce = value
-		case "nc":
-			a.nc = value
-		case "algorithm":
-			a.algorithm = Algorithm(strings.ToUpper(value))
-		case "qop":
-			if value != "auth" {
-				return Answer{}, errAnswer
-			}
+		seen[name], rest = true, after
+		if field := fields[name]; field != nil {
+			*field = value
 		}
 	}
+	if algorithm != "" {
+		a.algorithm = Algorithm(strings.ToUpper(algorithm))
+	}
+	a.response = strings.ToLower(a.response)
 	count, err := hex.DecodeString(a.nc)
-	if err != nil || len(count) != 4 || !seen["qop"] || a.User == "" || a.cnonce == "" {
+	if err != nil || len(count) != 4 || quality != "auth" || a.User == "" || a.cnonce == "" {
 		return Answer{}, errAnswer
 	}
 	a.count = binary.BigEndian.Uint32(count)

@@ -2,6 +2,7 @@ package nginxcompat
 
 import (
 	"encoding/base64"
+	"maps"
 	"testing"
 	"time"
 
@@ -98,9 +99,7 @@ func TestSatisfy(t *testing.T) {
 	both := policy.Values{"allowlist-source-range": "10.0.0.0/8", "denylist-source-range": "10.6.6.6", "auth-type": "basic", "auth-secret": "users", "auth-realm": "r"}
 	with := func(satisfy string) policy.Values {
 		v := policy.Values{"satisfy": satisfy}
-		for key, text := range both {
-			v[key] = text
-		}
+		maps.Copy(v, both)
 		return v
 	}
 	denyOnly := with("any")
