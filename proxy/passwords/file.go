@@ -92,10 +92,10 @@ func linesOfMap(data map[string][]byte) []line {
 var errNoUsers = errors.New("it names no users")
 
 func newFile(lines []line) (*File, error) {
-	f := &File{users: map[string]*entry{}}
+	f, known := &File{users: map[string]*entry{}}, formats()
 	for _, l := range lines {
 		text, _, _ := strings.Cut(l.rest, ":")
-		e, err := newEntry(l.name, strings.TrimRight(text, " \t"))
+		e, err := newEntry(known, l.name, strings.TrimRight(text, " \t"))
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", l.where, err)
 		}
@@ -114,7 +114,7 @@ func newFile(lines []line) (*File, error) {
 
 // format is one way of writing a hash. The library is handed nothing but what has the form: it takes more, and panics at some of it.
 type format struct {
-	form  string
+	form  *regexp.Regexp
 	parse htpasswd.PasswdParser
 	cheap bool
 	// cost returns an error where the numbers in the groups of the form cost too much.
@@ -130,26 +130,27 @@ func formats() []format {
 			return nil
 		}
 	}
+	whole := func(form string) *regexp.Regexp { return regexp.MustCompile(`\A(?:` + form + `)\z`) }
 	return []format{
-		{form: `\$apr1\$[./0-9A-Za-z]{0,8}\$[./0-9A-Za-z]{22}`, parse: htpasswd.AcceptMd5},
-		{form: `\$1\$[./0-9A-Za-z]{0,8}\$[./0-9A-Za-z]{22}`, parse: htpasswd.AcceptMd5},
-		{form: `\$2[aby]\$(0[4-9]|[1-3][0-9])\$[./0-9A-Za-z]{53}`, parse: htpasswd.AcceptBcrypt, cost: bounded("cost", maxCost)},
-		{form: `\$5\$(?:rounds=([1-9][0-9]{3,8})\$)?[^$:\s]{1,16}\$[./0-9A-Za-z]{43}`, parse: htpasswd.AcceptCryptSha, cost: bounded("rounds", maxRounds)},
-		{form: `\$6\$(?:rounds=([1-9][0-9]{3,8})\$)?[^$:\s]{1,16}\$[./0-9A-Za-z]{86}`, parse: htpasswd.AcceptCryptSha, cost: bounded("rounds", maxRounds)},
-		{form: `\{SHA\}[+/0-9A-Za-z]{27}=`, parse: htpasswd.AcceptSha, cheap: true},
-		{form: `\{SSHA\}[+/0-9A-Za-z]+={0,2}`, parse: htpasswd.AcceptSsha, cheap: true},
-		{form: `\{PLAIN\}.+`, parse: acceptPlain, cheap: true},
+		{form: whole(`\$apr1\$[./0-9A-Za-z]{0,8}\$[./0-9A-Za-z]{22}`), parse: htpasswd.AcceptMd5},
+		{form: whole(`\$1\$[./0-9A-Za-z]{0,8}\$[./0-9A-Za-z]{22}`), parse: htpasswd.AcceptMd5},
+		{form: whole(`\$2[aby]\$(0[4-9]|[1-3][0-9])\$[./0-9A-Za-z]{53}`), parse: htpasswd.AcceptBcrypt, cost: bounded("cost", maxCost)},
+		{form: whole(`\$5\$(?:rounds=([1-9][0-9]{3,8})\$)?[^$:\s]{1,16}\$[./0-9A-Za-z]{43}`), parse: htpasswd.AcceptCryptSha, cost: bounded("rounds", maxRounds)},
+		{form: whole(`\$6\$(?:rounds=([1-9][0-9]{3,8})\$)?[^$:\s]{1,16}\$[./0-9A-Za-z]{86}`), parse: htpasswd.AcceptCryptSha, cost: bounded("rounds", maxRounds)},
+		{form: whole(`\{SHA\}[+/0-9A-Za-z]{27}=`), parse: htpasswd.AcceptSha, cheap: true},
+		{form: whole(`\{SSHA\}[+/0-9A-Za-z]+={0,2}`), parse: htpasswd.AcceptSsha, cheap: true},
+		{form: whole(`\{PLAIN\}.+`), parse: acceptPlain, cheap: true},
 	}
 }
 
 var errForm = errors.New("there is no hash that can be checked: write what htpasswd -B writes; MD5 ($apr1$, $1$), SHA-1 ({SHA}, {SSHA}), SHA-2 ($5$, $6$), bcrypt ($2y$) and {PLAIN} are read")
 
-func newEntry(user, text string) (*entry, error) {
+func newEntry(known []format, user, text string) (*entry, error) {
 	if user == "" {
 		return nil, errors.New("there is no name before the colon")
 	}
-	for _, f := range formats() {
-		groups := regexp.MustCompile(`\A(?:` + f.form + `)\z`).FindStringSubmatch(text)
+	for _, f := range known {
+		groups := f.form.FindStringSubmatch(text)
 		if groups == nil {
 			continue
 		}

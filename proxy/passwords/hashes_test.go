@@ -183,3 +183,15 @@ func FuzzParseFile(f *testing.F) {
 		v.Verify(file, []byte(name), []byte(password)) // whatever is read can be checked
 	})
 }
+
+func BenchmarkParseFile(b *testing.B) {
+	var file strings.Builder
+	for i := range 1000 {
+		fmt.Fprintf(&file, "user%d:$2y$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n", i)
+	}
+	for b.Loop() {
+		if f, err := passwords.ParseFile(file.String()); err != nil || f.Len() != 1000 {
+			b.Fatal(f, err)
+		}
+	}
+}
