@@ -1,8 +1,12 @@
 package nginxcompat
 
 import (
+	"bufio"
 	"encoding/base64"
+	"io"
 	"maps"
+	"net"
+	"net/http"
 	"testing"
 	"time"
 
@@ -171,5 +175,63 @@ func TestLimits(t *testing.T) {
 				t.Errorf("%d of 40 are refused", refused)
 			}
 		})
+	}
+}
+
+// TestLimitOfRequestsAtOnce has two requests under way, whose bodies do not come, and asks for a third.
+func TestLimitOfRequestsAtOnce(t *testing.T) {
+	p := newPair(t, setup{
+		behind:   true,
+		values:   policy.Values{"limit-connections": "2", "limit-conn-status-code": "429"},
+		http:     "limit_conn_zone $binary_remote_addr zone=c:1m; limit_conn_status 429;",
+		location: "limit_conn c 2;",
+	})
+	const client = "192.0.2.1"
+	for _, side := range []struct{ network, addr string }{{"unix", p.nginx}, {"tcp", p.podlane}} {
+		status := func(client string) int {
+			res := ask(t, side.network, side.addr, get("/", from(client)))
+			defer res.Body.Close()
+			return res.StatusCode
+		}
+		await := func(want int) {
+			t.Helper()
+			got := 0
+			for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+				if got = status(client); got == want {
+					return
+				}
+			}
+			t.Fatalf("%s: %d, want %d", side.network, got, want)
+		}
+		var open []net.Conn
+		for range 2 {
+			c, err := net.Dial(side.network, side.addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { c.Close() })
+			_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+			if _, err := io.WriteString(c, message("POST", "/", from(client), "Content-Length: 5")+"hel"); err != nil {
+				t.Fatal(err)
+			}
+			open = append(open, c)
+		}
+		await(429)
+		if got := status("192.0.2.2"); got != 200 {
+			t.Errorf("%s: another client: %d", side.network, got)
+		}
+		if _, err := io.WriteString(open[0], "lo"); err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.ReadResponse(bufio.NewReader(open[0]), nil)
+		if err != nil || res.StatusCode != 200 {
+			t.Fatalf("%s: %v %v", side.network, res, err)
+		}
+		res.Body.Close()
+		await(200)
+		open[1].Close()
+		for range 3 {
+			await(200)
+		}
 	}
 }
