@@ -177,3 +177,32 @@ func BenchmarkSourceRange(b *testing.B) {
 		})
 	}
 }
+
+// FuzzRanges: what is read can be asked, and says what net/netip says of the members one by one.
+func FuzzRanges(f *testing.F) {
+	f.Add("10.0.0.0/8, 2001:db8::/32,192.0.2.7", "10.0.0.1")
+	f.Add("::ffff:10.0.0.0/104,::/0", "::ffff:10.0.0.1")
+	f.Add("0.0.0.0/0,1.2.3.4/31", "fe80::1%x")
+	f.Fuzz(func(t *testing.T, list, address string) {
+		a, err := netip.ParseAddr(address)
+		if err != nil {
+			return
+		}
+		v := policy.Values{"k": list}
+		r, err := parseRanges(v, "k")
+		if err != nil {
+			return
+		}
+		want := false
+		for _, member := range v.List("k") {
+			p, ok := parseRange(member)
+			if !ok {
+				t.Fatalf("%q is a member of what was read", member)
+			}
+			want = want || p.Contains(a.Unmap().WithZone(""))
+		}
+		if got := r.has(a); got != want {
+			t.Fatalf("%s in %q: %v, want %v", a, list, got, want)
+		}
+	})
+}
