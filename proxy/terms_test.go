@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -70,13 +71,18 @@ func TestProxyProtocolFromTheConfigMap(t *testing.T) {
 // The number of requests of a connection, its idle time and the size of heads are those of the live table.
 func TestClientLimitsFollowTheConfigMap(t *testing.T) {
 	pod := backend(t, func(http.ResponseWriter, *http.Request) {})
-	r := newRig(t, proxy.Options{Policies: answerFamilies(), Timeouts: proxy.Timeouts{Idle: -1}})
+	r := newRig(t, proxy.Options{Policies: answerFamilies(), Timeouts: proxy.Timeouts{Idle: -1, Park: 40 * time.Millisecond}})
 	r.govern(nil, pod)
-	// It sleeps without a deadline when those that come after it get one: they must not wait for it.
-	forever := dialKeeper(t, r.addr)
-	if _, err := forever.ask("/"); err != nil {
-		t.Fatal(err)
+	// They sleep without a deadline when others that come after them get one: those must not wait for them.
+	before := runtime.NumGoroutine()
+	forever := make([]*keeper, 20)
+	for i := range forever {
+		forever[i] = dialKeeper(t, r.addr)
+		if _, err := forever[i].ask("/"); err != nil {
+			t.Fatal(err)
+		}
 	}
+	waitFor(t, "most of them to sleep", func() bool { return runtime.NumGoroutine() <= before+len(forever)/2 })
 	for _, step := range []struct {
 		values   policy.Values
 		answered int
@@ -93,7 +99,7 @@ func TestClientLimitsFollowTheConfigMap(t *testing.T) {
 			t.Errorf("%v: %d requests over one connection, want %d", step.values, answered, step.answered)
 		}
 	}
-	r.govern(policy.Values{"large-client-header-buffers": "2 1k", "keep-alive": "2s"}, pod)
+	r.govern(policy.Values{"large-client-header-buffers": "2 1k", "keep-alive": "500ms"}, pod)
 	for _, tc := range []struct {
 		head   string
 		status int
@@ -117,8 +123,10 @@ func TestClientLimitsFollowTheConfigMap(t *testing.T) {
 	if _, err := short.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("a connection that has been idle for too long: %v, want its end", err)
 	}
-	if _, err := forever.ask("/"); err != nil {
-		t.Errorf("a connection that was idle before the change: %v", err)
+	for _, c := range forever {
+		if _, err := c.ask("/"); err != nil {
+			t.Errorf("a connection that was idle before the change: %v", err)
+		}
 	}
 }
 
