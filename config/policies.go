@@ -7,6 +7,7 @@ import (
 
 // Policies returns every annotation family in the order in which their filters run. It is the one place that lists them.
 func Policies() []filters.Policy {
+	words := filters.TLSWords{Versions: server.ParseVersions, Ciphers: parseCiphers, Curves: parseCurves}
 	return []filters.Policy{
 		filters.Block(),
 		filters.Rules(),
@@ -14,6 +15,7 @@ func Policies() []filters.Policy {
 		filters.ClientAddress(),
 		filters.ClientConnections(),
 		filters.UpstreamKeepAlive(),
+		filters.ClientTLS(words),
 		filters.AccessLog(),
 		filters.EnableAccessLog(),
 		filters.RedirectURLs(),
@@ -53,11 +55,19 @@ func Policies() []filters.Policy {
 		filters.NextUpstream(),
 		filters.Buffering(),
 		filters.LoadBalance(),
-		filters.ProxySSL(filters.TLSWords{Versions: server.ParseVersions, Ciphers: parseCiphers}),
+		filters.ProxySSL(words),
 	}
 }
 
 func parseCiphers(text string) (suites []uint16, unknown []string, err error) {
 	l, err := server.ParseCipherSuites(text)
 	return l.Values, l.Unknown, err
+}
+
+func parseCurves(text string) (curves []uint16, unknown []string, err error) {
+	l, err := server.ParseCurves(text)
+	for _, c := range l.Values {
+		curves = append(curves, uint16(c))
+	}
+	return curves, l.Unknown, err
 }

@@ -36,6 +36,9 @@ type front struct {
 	access  *observe.AccessLog
 	metrics *observe.Metrics
 	tls     *tls.Config
+	// terms are what the live table says of TLS, and saidOfTLS is its text, which Publish alone reads and writes.
+	terms     atomic.Pointer[server.Terms]
+	saidOfTLS string
 
 	draining atomic.Bool
 	traffic  atomic.Bool // the listeners are open
@@ -85,6 +88,7 @@ func (f *front) makeTLS() error {
 	}
 	options.Protocols = f.options.http2.Protocols()
 	options.Table = func() *router.Table { return f.engine.Table() } // there is an engine before there is a handshake
+	options.Terms = f.terms.Load
 	f.tls, err = server.NewConfig(f.certs, options)
 	return err
 }
@@ -129,6 +133,7 @@ func (f *front) SetAddresses(s router.Service, byPort map[string][]router.Addres
 func (f *front) Publish(t *router.Table) {
 	f.certs.Publish(t.Certificates(), t.DefaultCertificate())
 	f.engine.Publish(t)
+	f.followTLS()
 }
 
 // adminPages are what differs between the commands in what the admin pages show.

@@ -61,6 +61,8 @@ type TLSWords struct {
 	Versions func(text string) (lowest, highest uint16, err error)
 	// Ciphers returns the suites, nil for the default, and the words that it does not know.
 	Ciphers func(text string) (suites []uint16, unknown []string, err error)
+	// Curves does so for key exchanges.
+	Curves func(text string) (curves []uint16, unknown []string, err error)
 }
 
 // ProxySSL returns the family of TLS with Pods. Its value is a router.PodTLSOptions.

@@ -15,6 +15,8 @@ type Settings struct {
 	// Clients are the limits of connections with clients, PodConnections says how long those to Pods are used again.
 	Clients        Clients
 	PodConnections PodConnections
+	// TLS says how TLS is spoken with clients.
+	TLS FrontTLS
 }
 
 // Say is what a switch says, or that it says nothing.

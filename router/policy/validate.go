@@ -12,7 +12,7 @@ import (
 func Validate(families []Family) error {
 	var errs []error
 	names := make(map[string]bool, len(families))
-	owners := make(map[string]string)
+	owners := make(map[written]string)
 	for i, f := range families {
 		if f == nil {
 			errs = append(errs, fmt.Errorf("family %d is nil", i))
@@ -25,7 +25,7 @@ func Validate(families []Family) error {
 		for _, k := range f.FamilyKeys() {
 			for _, name := range k.names() {
 				if owner, taken := owners[name]; taken {
-					errs = append(errs, fmt.Errorf("family %q: key %q belongs to family %q already", f.FamilyName(), name, owner))
+					errs = append(errs, fmt.Errorf("family %q: key %q belongs to family %q already", f.FamilyName(), name.text, owner))
 				}
 				owners[name] = f.FamilyName()
 			}
@@ -37,14 +37,23 @@ func Validate(families []Family) error {
 	return errors.Join(errs...)
 }
 
+// written is a name as users write it. An annotation and a setting of one name may be of two families.
+type written struct {
+	text    string
+	setting bool
+}
+
 // names returns the names that k has, as annotation and as setting.
-func (k *Key) names() []string {
-	names := []string{k.Name}
-	if k.Alias != "" {
-		names = append(names, k.Alias)
+func (k *Key) names() []written {
+	var names []written
+	if k.InAnnotations() {
+		names = append(names, written{k.Name, false})
+		if k.Alias != "" {
+			names = append(names, written{k.Alias, false})
+		}
 	}
-	if s := k.SettingName(); s != k.Name && s != k.Alias {
-		names = append(names, s)
+	if k.InConfigMap() {
+		names = append(names, written{k.SettingName(), true})
 	}
 	return names
 }

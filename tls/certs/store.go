@@ -38,7 +38,7 @@ type Options struct {
 type Store struct {
 	live          atomic.Pointer[snapshot]
 	fallback      *tls.Certificate // of Options, or self-signed
-	rejectUnknown bool
+	rejectUnknown atomic.Bool
 	keepStale     time.Duration
 
 	mu sync.Mutex // serializes Publish
@@ -47,7 +47,8 @@ type Store struct {
 // NewStore returns a Store that knows no name yet and serves the default certificate. It fails when Options.Default is
 // unusable, or when no random numbers can be had to make one.
 func NewStore(o Options) (*Store, error) {
-	s := &Store{fallback: o.Default, rejectUnknown: o.RejectUnknown, keepStale: o.KeepStale}
+	s := &Store{fallback: o.Default, keepStale: o.KeepStale}
+	s.rejectUnknown.Store(o.RejectUnknown)
 	if s.keepStale == 0 {
 		s.keepStale = DefaultKeepStale
 	}
@@ -92,7 +93,7 @@ func (s *Store) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, er
 		if pair := c.pick(hello); pair != nil {
 			return pair, nil
 		}
-	} else if s.rejectUnknown {
+	} else if s.rejectUnknown.Load() {
 		return nil, ErrUnknownName
 	}
 	if pair := snap.unnamed.pick(hello); pair != nil {
@@ -101,9 +102,21 @@ func (s *Store) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, er
 	return s.fallback, nil
 }
 
+// Unknown is what becomes of handshakes for names that no Ingress has a certificate for.
+type Unknown uint8
+
+// The things that become of them: the default certificate is served, or they are refused.
+const (
+	ServeUnknown Unknown = iota
+	RejectUnknown
+)
+
+// Treat changes what Options.RejectUnknown says, for handshakes from now on.
+func (s *Store) Treat(u Unknown) { s.rejectUnknown.Store(u == RejectUnknown) }
+
 // Refuses reports whether handshakes for a server name end with ErrUnknownName.
 func (s *Store) Refuses(name string) bool {
-	return s.rejectUnknown && s.live.Load().lookup(name) == nil
+	return s.rejectUnknown.Load() && s.live.Load().lookup(name) == nil
 }
 
 // snapshot is what one Publish made. It is immutable.

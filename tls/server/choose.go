@@ -21,7 +21,8 @@ type chooser struct {
 	// plain is for hosts that ask for nothing, strange for names that are refused.
 	plain   *keyedConfig
 	strange *tls.Config
-	keys    keyring
+	keys    *keyring
+	changes
 }
 
 // The purposes of ticket keys.
@@ -34,7 +35,7 @@ const (
 func newChooser(base *tls.Config, store *certs.Store, o *Options) *chooser {
 	c := &chooser{
 		store: store, table: o.Table, plain: &keyedConfig{Config: base, purpose: plainTickets},
-		strange: base.Clone(), keys: keyring{given: o.TicketKeys},
+		strange: base.Clone(), keys: &keyring{given: o.TicketKeys}, changes: changes{terms: o.Terms},
 	}
 	if c.table == nil {
 		none := new(router.Table)
@@ -47,8 +48,13 @@ func newChooser(base *tls.Config, store *certs.Store, o *Options) *chooser {
 
 // configFor is for tls.Config.GetConfigForClient; nil stands for the plain one.
 func (c *chooser) configFor(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	return c.under().choose(hello)
+}
+
+// choose is configFor for the terms that c obeys.
+func (c *chooser) choose(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	table, now := c.table(), time.Now()
-	keys := c.keys.current(table.TicketKeys(), now)
+	keys := c.keys.current(c.sharedKeys(table), now)
 	if keys.from != nil {
 		// Without shared keys the plain Config has those that crypto/tls makes.
 		if err := c.plain.follow(keys); err != nil {
@@ -60,7 +66,10 @@ func (c *chooser) configFor(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		return c.strange, nil
 	}
 	p := table.TLSPolicy(name)
-	if p == nil {
+	switch {
+	case p == nil && c.obeys != nil:
+		return c.plain.Config, nil
+	case p == nil:
 		return nil, nil //nolint:nilnil // crypto/tls: go on with the listener's own
 	}
 	a := c.askerOf(p)

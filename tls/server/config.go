@@ -42,6 +42,8 @@ type Options struct {
 	// Table returns the live Table, whose hosts may ask their clients for certificates, and which may have keys of session tickets. It is called
 	// by every handshake. nil stands for an empty Table.
 	Table func() *router.Table
+	// Terms returns what the operator says over this, nil for nothing. It is called by every handshake. nil stands for nothing, ever.
+	Terms func() *Terms
 }
 
 // DefaultCipherSuites returns the suites that are offered to TLS 1.2 clients by default: ephemeral key exchange and
