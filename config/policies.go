@@ -56,6 +56,7 @@ func Policies() []filters.Policy {
 		filters.Buffering(),
 		filters.LoadBalance(),
 		filters.ProxySSL(words),
+		filters.CookieAffinity(),
 	}
 }
 

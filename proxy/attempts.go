@@ -98,8 +98,11 @@ func (s *session) attemptAt(l *lane, ep *upstream.Endpoint, a *attempts) (leg *p
 
 // choose returns the endpoint for the next try, nil where there is none that is not in tried.
 func (s *session) choose(l *lane, tried *upstream.Tried) *upstream.Endpoint {
-	if l.sole {
+	switch {
+	case l.sole:
 		tried = nil
+	case l.sticky != nil:
+		return s.stickTo(l, tried)
 	}
 	return l.view.Next(s.x, tried)
 }
@@ -225,7 +228,10 @@ func (s *session) unwanted(l *lane, ep *upstream.Endpoint, a *attempts) bool {
 		return false
 	}
 	a.tried.Add(ep)
-	a.next = s.choose(l, &a.tried)
+	cookie := s.cookie
+	if a.next = s.choose(l, &a.tried); a.next == nil {
+		s.cookie = cookie // that of the endpoint whose answer it is
+	}
 	return a.next != nil
 }
 

@@ -51,11 +51,7 @@ func (c *chain) choose(x *exchange.Exchange) *lane {
 	case len(c.lanes) == 1:
 		return &c.lanes[0]
 	case c.route.Alternative != nil:
-		// A canary without endpoints takes nothing.
-		if canary := &c.lanes[1]; canary.pool != nil && canary.pool.Len() > 0 && filters.Divert(&c.route.Alternative.Canary, x, rand.IntN) {
-			return canary
-		}
-		return &c.lanes[0]
+		return c.divert(x)
 	case c.total <= 0:
 		return nil
 	}
@@ -66,6 +62,19 @@ func (c *chain) choose(x *exchange.Exchange) *lane {
 		}
 	}
 	return nil
+}
+
+// divert picks the canary or the Route's own Backend: that which the client has a cookie of, else what the canary's rules say. A canary without
+// endpoints takes nothing.
+func (c *chain) divert(x *exchange.Exchange) *lane {
+	main, canary := &c.lanes[0], &c.lanes[1]
+	switch {
+	case canary.pool == nil || canary.pool.Len() == 0 || main.sticky.Holds(x):
+		return main
+	case canary.sticky.Holds(x) || filters.Divert(&c.route.Alternative.Canary, x, rand.IntN):
+		return canary
+	}
+	return main
 }
 
 // unavailable says why the request of x cannot be sent to l, which may be nil; a zero failure means that it can.
@@ -97,7 +106,7 @@ func (s *session) forward() {
 		s.fail(f)
 		return
 	}
-	s.x.Upstream.Service = l.backend.Service
+	s.x.Upstream.Service, s.lane = l.backend.Service, l
 	if !s.prepareBody(l) {
 		return
 	}

@@ -34,6 +34,8 @@ type lane struct {
 	speech  speech
 	// timed says that the balancer wants to know how long answers take.
 	timed bool
+	// sticky keeps clients with their endpoints; nil where nothing does.
+	sticky *filters.Sticky
 	// sole says that the endpoint stands for others: it is worth another try.
 	sole bool
 }
@@ -109,6 +111,9 @@ func (e *Engine) compile(r *router.Route) *chain {
 	var service router.Service
 	for i := range r.Backends {
 		l := e.lane(c, &r.Backends[i], c.forwarding(i))
+		if l.pool != nil && !l.sole {
+			l.sticky = c.stickyOf(i)
+		}
 		if i == 0 {
 			service = l.backend.Service.Service()
 		}

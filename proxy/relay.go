@@ -24,6 +24,7 @@ func (s *session) deliver(pod *pod) {
 	}
 	x.Response.RemoveHopByHop()
 	s.chain.filters.FilterResponse(x)
+	s.setCookie()
 	ok := s.relay(pod)
 	if s.c.uploading {
 		// The answer is complete and the request is not: what is left of it goes nowhere.

@@ -23,6 +23,9 @@ type session struct {
 	// whole says that the request's body lies in the connection's buffer, or is spooled, so that it can be sent again.
 	whole   bool
 	spooled *bodies.Spool
+	// lane is where the request goes, and cookie what the client is told of the endpoint that was chosen for it, "" for nothing.
+	lane   *lane
+	cookie string
 	// status, where it is not 0, is what is counted and logged in place of the response's.
 	status int
 	// gone says that the client went away while a filter waited.

@@ -23,6 +23,7 @@ func (s *session) tunnel(pod *pod) {
 	s.broken = true
 	x.Response.RemoveHopByHop()
 	s.chain.filters.FilterResponse(x)
+	s.setCookie()
 	c.enter(writingClient, s.e.timeouts.Stall)
 	c.srv.StartResponse(x, exchange.KeepOpen)
 	err := c.srv.Flush()

@@ -20,18 +20,24 @@ type Forwarding struct {
 	MaxHead int
 	// Balance says how requests are spread over the endpoints.
 	Balance Balance
+	// Affinity is the cookie that keeps clients with their endpoints, nil for none.
+	Affinity *Affinity
 	// Again says what is tried again elsewhere; nil means that the rules of the proxy hold.
 	Again *Again
 	// Errors says which answers the Route's ErrorBackend gives, nil for none.
 	Errors *router.CustomErrors
 }
 
-// CanaryForwarding returns what the canary of r says about its own Backend: how requests are spread over its endpoints.
+// CanaryForwarding returns what the canary of r says about its own Backend: how requests are spread over its endpoints, and
+// whether clients stay with theirs.
 func CanaryForwarding(r *router.Route) Forwarding {
 	var f Forwarding
 	for i := range r.Alternative.Policies {
-		if v := &r.Alternative.Policies[i]; v.Family == balanceFamily {
+		switch v := &r.Alternative.Policies[i]; v.Family {
+		case balanceFamily:
 			f.Balance = v.Parsed.(Balance)
+		case affinityFamily:
+			f.Affinity = v.Parsed.(*Affinity)
 		}
 	}
 	return f

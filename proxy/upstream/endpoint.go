@@ -44,7 +44,8 @@ type Endpoint struct {
 	node     string
 	zone     string
 	seed     uint64
-	endpoint int64 // limits, copied from the Options so that the request finds them here
+	name     string // see Name
+	endpoint int64  // limits, copied from the Options so that the request finds them here
 	service  int64
 
 	// Read by every pick, written seldom.
@@ -66,6 +67,7 @@ type Endpoint struct {
 func newEndpoint(p *Pool, a *router.Address) *Endpoint {
 	e := &Endpoint{
 		pool: p, id: identityOf(a), pod: a.Pod, node: a.Node, zone: a.Zone, seed: hashAddrPort(a.AddrPort),
+		name:     nameOf(p.port, a),
 		endpoint: int64(p.registry.o.EndpointLimit), service: int64(p.registry.o.ServiceLimit),
 	}
 	e.standing.Store(uint32(gone))

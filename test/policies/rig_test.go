@@ -252,8 +252,9 @@ func seen(r *http.Request, name string, body []byte) string {
 }
 
 var (
-	randomID = regexp.MustCompile(`^[0-9a-f]{32}$`)
-	highPort = regexp.MustCompile(`^[0-9]{5}$`)
+	randomID  = regexp.MustCompile(`^[0-9a-f]{32}$`)
+	stickyKey = regexp.MustCompile(`=[0-9a-f]{32}\|`)
+	highPort  = regexp.MustCompile(`^[0-9]{5}$`)
 )
 
 // steady returns a field's value without what differs from run to run.
@@ -261,6 +262,8 @@ func steady(key, value string) string {
 	switch {
 	case randomID.MatchString(value):
 		return "(an ID)"
+	case key == "Set-Cookie":
+		return stickyKey.ReplaceAllString(value, "=(a key)|")
 	case key == "X-Forwarded-Port" && highPort.MatchString(value):
 		return "(the port)"
 	}
