@@ -44,6 +44,7 @@ func Policies() []filters.Policy {
 		filters.Rewrite(),
 		filters.Canary(),
 		filters.CustomErrors(),
+		filters.Mirrors(),
 		filters.Fields(),
 		filters.Refused(),
 		filters.SSLPassthrough(),

@@ -193,6 +193,9 @@ func New(o Options) *Engine {
 	if o.Subrequests.Refused == nil {
 		o.Subrequests.Refused = o.Upstream.External.Refused
 	}
+	if o.Subrequests.Copied == nil {
+		o.Subrequests.Copied = func(became subrequest.Outcome) { e.tally.mirrored[became].Inc() }
+	}
 	e.runtime.Subrequests = subrequest.New(e.life, o.Subrequests)
 	e.limits.Yield = runtime.GOMAXPROCS(0) <= maxYielding
 	gate.pods = e.registry.Open

@@ -110,6 +110,7 @@ func (s *session) forward() {
 	if !s.prepareBody(l) {
 		return
 	}
+	s.mirror()
 	pod, f := s.attempt(l)
 	if pod == nil {
 		s.fail(f)

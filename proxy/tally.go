@@ -3,6 +3,7 @@ package proxy
 import (
 	"podlane.dev/podlane/proxy/exchange"
 	"podlane.dev/podlane/proxy/observe"
+	"podlane.dev/podlane/proxy/subrequest"
 )
 
 // counter is a counter that was resolved when the engine was made.
@@ -14,6 +15,7 @@ type tally struct {
 	open             interface{ Add(float64) }
 	rejected         map[exchange.Why]counter
 	ends             map[string]counter // connections that ended before HTTP
+	mirrored         [subrequest.Outcomes]counter
 }
 
 type deaf struct{}
@@ -35,8 +37,14 @@ var localReasons = [...]exchange.Why{
 
 func newTally(m *observe.Metrics) tally {
 	t := tally{accepted: deaf{}, panics: deaf{}, open: deaf{}}
+	for o := range t.mirrored {
+		t.mirrored[o] = deaf{}
+	}
 	if m == nil {
 		return t
+	}
+	for o := range t.mirrored {
+		t.mirrored[o] = m.Mirrored(subrequest.Outcome(o).String())
 	}
 	t.accepted, t.panics = m.ConnectionsAccepted, m.Panicked("connection")
 	t.open = m.ConnectionsOpen

@@ -24,6 +24,8 @@ type Forwarding struct {
 	Affinity *Affinity
 	// Again says what is tried again elsewhere; nil means that the rules of the proxy hold.
 	Again *Again
+	// Mirror copies requests, nil for none.
+	Mirror *Mirror
 	// Errors says which answers the Route's ErrorBackend gives, nil for none.
 	Errors *router.CustomErrors
 }

@@ -46,7 +46,7 @@ type Metrics struct {
 	// and UpstreamEjections endpoints that were left out for a while.
 	UpstreamConnects, UpstreamReuses, UpstreamEjections prometheus.Counter
 
-	closed, rejected, handshakeErrors, connectErrors, panics *prometheus.CounterVec
+	closed, rejected, handshakeErrors, connectErrors, panics, mirrored *prometheus.CounterVec
 
 	publishes   prometheus.Counter
 	build       prometheus.Histogram
@@ -93,7 +93,7 @@ func NewMetrics(o MetricsOptions) (*Metrics, error) {
 	m.makeTableMetrics()
 	for _, c := range []prometheus.Collector{
 		m.ConnectionsAccepted, m.ConnectionsOpen, m.HandshakesCompleted, m.UpstreamConnects, m.UpstreamReuses, m.UpstreamEjections,
-		m.closed, m.rejected, m.handshakeErrors, m.connectErrors, m.panics, m.publishes, m.build, m.eventToLive, &m.state,
+		m.closed, m.rejected, m.handshakeErrors, m.connectErrors, m.panics, m.mirrored, m.publishes, m.build, m.eventToLive, &m.state,
 	} {
 		if err := m.registry.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
@@ -141,6 +141,7 @@ func (m *Metrics) makeCounters() {
 	m.rejected = counters("podlane_requests_rejected_total", "Requests that the proxy answered by itself, by why.", "reason")
 	m.handshakeErrors = counters("podlane_tls_handshake_errors_total", "TLS handshakes with clients that failed, by why.", "reason")
 	m.connectErrors = counters("podlane_upstream_connect_errors_total", "Connections to Pods that could not be made, by why.", "reason")
+	m.mirrored = counters("podlane_mirrored_requests_total", "Copies of requests for mirrors, by what became of them.", "outcome")
 	m.panics = counters("podlane_panics_total", "Panics that were recovered from, by where.", "origin")
 }
 
@@ -179,6 +180,11 @@ func (m *Metrics) ConnectFailed(reason string) prometheus.Counter {
 // Panicked returns the counter of recovered panics of a part of the process: "build", "connection".
 func (m *Metrics) Panicked(origin string) prometheus.Counter {
 	return m.panics.WithLabelValues(origin)
+}
+
+// Mirrored returns the counter of copies of requests with an outcome, from a closed set of the caller.
+func (m *Metrics) Mirrored(outcome string) prometheus.Counter {
+	return m.mirrored.WithLabelValues(outcome)
 }
 
 // Register adds a collector of the caller's: Go's runtime, the process, controllers. It fails when a metric is there already.

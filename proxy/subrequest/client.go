@@ -66,8 +66,11 @@ const (
 	Dropped
 )
 
+// Outcomes is the number of outcomes.
+const Outcomes = 3
+
 // String returns the outcome as a metric's label.
-func (o Outcome) String() string { return [...]string{"sent", "failed", "dropped"}[o] }
+func (o Outcome) String() string { return [Outcomes]string{"sent", "failed", "dropped"}[o] }
 
 // Client makes requests. It may be used concurrently; Close ends it.
 type Client struct {

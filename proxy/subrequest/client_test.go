@@ -144,27 +144,33 @@ func TestRequestsAreBounded(t *testing.T) {
 
 // Copies are dropped where too many are under way, and end with the Client.
 func TestCopies(t *testing.T) {
-	var outcomes [3]atomic.Int32
-	arrived := make(chan struct{}, 1000)
+	var outcomes [subrequest.Outcomes]atomic.Int32
+	arrived := make(chan string, 1000)
 	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, q *http.Request) {
-		arrived <- struct{}{}
+		body, _ := io.ReadAll(q.Body)
+		arrived <- string(body)
 		if q.URL.Path == "/hang" {
 			<-q.Context().Done()
 		}
 	}))
 	defer s.Close()
 	c := subrequest.New(context.Background(), subrequest.Options{Copied: func(o subrequest.Outcome) { outcomes[o].Add(1) }})
-	c.Copy(&subrequest.Request{Method: "GET", URL: s.URL})
-	<-arrived
+	first := c.Copy(&subrequest.Request{Method: "POST", URL: s.URL})
+	first.Write([]byte("hello"))
+	first.Write([]byte(" world"))
+	first.Send()
+	if body := <-arrived; body != "hello world" {
+		t.Errorf("the copy has %q", body)
+	}
 	for outcomes[subrequest.Sent].Load() == 0 {
 		time.Sleep(time.Millisecond)
 	}
-	if c.Busy() {
-		t.Error("busy with nothing")
+	if err := first.Close(); err != nil || c.Busy() {
+		t.Errorf("busy with nothing: %v", err)
 	}
 	const limit = 256
 	for range limit + 10 {
-		c.Copy(&subrequest.Request{Method: "GET", URL: s.URL + "/hang"})
+		c.Copy(&subrequest.Request{Method: "GET", URL: s.URL + "/hang"}).Send()
 	}
 	for range limit {
 		<-arrived
@@ -173,13 +179,58 @@ func TestCopies(t *testing.T) {
 		t.Error("not busy with all that it can")
 	}
 	c.Close()
-	c.Copy(&subrequest.Request{Method: "GET", URL: s.URL})
+	c.Copy(&subrequest.Request{Method: "GET", URL: s.URL}).Send()
 	if sent, failed, dropped := outcomes[0].Load(), outcomes[1].Load(), outcomes[2].Load(); sent != 1 || failed != limit || dropped != 10+1+1 {
 		t.Errorf("%d sent, %d failed, %d dropped", sent, failed, dropped)
 	}
 	for o, want := range []string{"sent", "failed", "dropped"} {
 		if got := subrequest.Outcome(o).String(); got != want {
 			t.Errorf("outcome %d is %q", o, got)
+		}
+	}
+}
+
+// The memory of copies is bounded, by copy and in all, and is given back however they end.
+func TestCopiesBoundTheirMemory(t *testing.T) {
+	var dropped atomic.Int32
+	_, c := service(t, subrequest.Options{Copied: func(o subrequest.Outcome) {
+		if o == subrequest.Dropped {
+			dropped.Add(1)
+		}
+	}}, func(http.ResponseWriter, *http.Request) {})
+	begin := func() *subrequest.Copy { return c.Copy(&subrequest.Request{Method: "POST", URL: "http://a.example"}) }
+	const one, all = 1 << 20, 32
+	for range 3 { // what was given back can be taken again
+		before := dropped.Load()
+		long := begin()
+		long.Write(make([]byte, one))
+		if dropped.Load() != before {
+			t.Fatal("a body that is as long as it may be is dropped")
+		}
+		long.Write([]byte("x"))
+		long.Write([]byte("x"))
+		if dropped.Load() != before+1 {
+			t.Fatal("a body that is too long is not dropped")
+		}
+		held := make([]*subrequest.Copy, all)
+		for i := range held {
+			held[i] = begin()
+			held[i].Write(make([]byte, one))
+		}
+		if dropped.Load() != before+1 {
+			t.Fatal("bodies within the bound are dropped")
+		}
+		begin().Write([]byte("x"))
+		if dropped.Load() != before+2 {
+			t.Fatal("a body beyond the bound is not dropped")
+		}
+		for _, h := range append(held, long) {
+			if err := errors.Join(h.Close(), h.Close()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if dropped.Load() != before+2+all {
+			t.Fatalf("%d are dropped", dropped.Load()-before)
 		}
 	}
 }

@@ -3,13 +3,16 @@ package subrequest
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// The bounds of copies.
+// The bounds of copies: how many are under way, how long each may take, how long a body may be, and what all bodies may cost in memory.
 const (
-	maxCopies   = 256
-	copyTimeout = 10 * time.Second
+	maxCopies     = 256
+	copyTimeout   = 10 * time.Second
+	maxCopiedBody = 1 << 20
+	maxHeld       = 32 << 20
 )
 
 // copies are requests whose answers nobody waits for.
@@ -17,6 +20,7 @@ type copies struct {
 	ctx    context.Context //nolint:containedctx // they outlive the calls that begin them
 	cancel context.CancelFunc
 	slots  chan struct{}
+	held   atomic.Int64 // bytes of bodies
 	mu     sync.Mutex
 	closed bool
 	done   sync.WaitGroup
@@ -66,26 +70,75 @@ func (c *Client) Busy() bool {
 	return true
 }
 
-// Copy sends r and forgets the answer. It never waits: where too many copies are under way it drops r. The caller must not change r any more.
-func (c *Client) Copy(r *Request) {
-	if !c.copies.enter() {
-		c.copied(Dropped)
-		return
-	}
-	go func() {
-		defer c.copies.leave()
-		ctx, cancel := context.WithTimeout(c.copies.ctx, copyTimeout)
-		defer cancel()
-		if _, err := c.roundTrip(ctx, r); err != nil {
-			c.copied(Failed)
-			return
-		}
-		c.copied(Sent)
-	}()
+// Copy is a request whose answer nobody waits for, while it is being made. It belongs to one goroutine at a time, and ends with Send or Close.
+type Copy struct {
+	c       *Client
+	request *Request
+	held    int64
+	ended   bool
 }
 
-// Drop counts a copy that could not be made.
-func (c *Client) Drop() { c.copied(Dropped) }
+// Copy returns a copy that has no body yet. The caller must not change r any more.
+func (c *Client) Copy(r *Request) *Copy { return &Copy{c: c, request: r} }
+
+// Write adds p to the body. A copy whose body is too long is dropped, and so is one for which there is no memory.
+func (m *Copy) Write(p []byte) {
+	if m.ended || len(p) == 0 {
+		return
+	}
+	n := int64(len(p))
+	m.held += n
+	if all := m.c.copies.held.Add(n); m.held > maxCopiedBody || all > maxHeld {
+		m.drop()
+		return
+	}
+	m.request.Body = append(m.request.Body, p...)
+}
+
+// Send sends the copy and forgets the answer. It never waits: where too many copies are under way the copy is dropped.
+func (m *Copy) Send() {
+	switch {
+	case m.ended:
+		return
+	case !m.c.copies.enter():
+		m.drop()
+		return
+	}
+	m.ended = true
+	go m.send()
+}
+
+func (m *Copy) send() {
+	defer m.c.copies.leave()
+	ctx, cancel := context.WithTimeout(m.c.copies.ctx, copyTimeout)
+	defer cancel()
+	if _, err := m.c.roundTrip(ctx, m.request); err != nil {
+		m.end(Failed)
+		return
+	}
+	m.end(Sent)
+}
+
+// Close drops the copy unless it was sent. It never fails.
+func (m *Copy) Close() error {
+	if !m.ended {
+		m.drop()
+	}
+	return nil
+}
+
+func (m *Copy) drop() {
+	m.ended = true
+	m.end(Dropped)
+}
+
+// end gives back the memory, and counts the copy. Nobody but its caller uses the copy any more, except to see that it has ended.
+func (m *Copy) end(o Outcome) {
+	m.request.Body = nil
+	m.c.copies.held.Add(-m.held)
+	m.held = 0
+	m.c.copied(o)
+}
 
 func (c *Client) copied(o Outcome) {
 	if c.options.Copied != nil {

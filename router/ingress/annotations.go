@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode"
 
 	networkingv1 "k8s.io/api/networking/v1"
 
@@ -292,8 +293,16 @@ func keyOf(err error) string {
 	return key
 }
 
-// oneLine is the text of an error on one line.
-func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+// oneLine is the text of an error on one line, without control characters that were in a value.
+func oneLine(err error) string {
+	text := strings.ReplaceAll(err.Error(), "\n", "; ")
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, text)
+}
 
 // panicError is a panic in a family's Parse.
 type panicError struct{ cause any }
