@@ -75,6 +75,14 @@ bench: ## Go benchmarks beside the code
 bench-peers: ## Podlane beside nginx, HAProxy, Caddy and httputil.ReverseProxy, as far as installed: BENCH='-only small-64 -runs 3', -help
 	@$(GO) run ./test/bench $(BENCH)
 
+.PHONY: bench-policies
+bench-policies: ## CPU of a request on a route with ten policies and with none (5 runs, median); Build and migrate of 2,000 Ingresses
+	@$(GO) test ./test/policies -run '^$$' -bench TenPolicies -benchtime 30000x -count 5 </dev/null \
+	  | awk '/cpu-us/ { split($$1, n, /[\/-]/); v[n[2], ++c[n[2]]] = $$(NF-1); print } \
+	    function median(k,  i, j, t) { for (i = 1; i <= c[k]; i++) for (j = i + 1; j <= c[k]; j++) if (v[k, j] < v[k, i]) { t = v[k, i]; v[k, i] = v[k, j]; v[k, j] = t } return v[k, int((c[k] + 1) / 2)] } \
+	    END { printf "median CPU per request, client and Pod included: %.2f us with none, %.2f us with ten: %.2f us more\n", median("none"), median("ten"), median("ten") - median("none") }'
+	$(GO) test ./router/migrate -run '^$$' -bench . -benchtime 20x </dev/null
+
 .PHONY: fuzz
 fuzz: ## Every fuzz target, or those that match FUZZ, for FUZZTIME (60s) each
 	@grep -rHo --include='*_test.go' '^func Fuzz[[:alnum:]_]*' cmd config controllers proxy router test tls \

@@ -155,6 +155,11 @@ func BenchmarkTenPolicies(b *testing.B) {
 	}
 }
 
+// requestOf is the request that is measured.
+func requestOf(host, cookie string) string {
+	return "GET /shop/cart?item=1 HTTP/1.1\r\nHost: " + host + "\r\nUser-Agent: bench\r\nAccept: */*\r\nOrigin: https://app.example\r\n" + cookie + "\r\n"
+}
+
 func benchHost(b *testing.B, addr, host string) {
 	b.Helper()
 	c, err := net.Dial("tcp", addr)
@@ -164,7 +169,7 @@ func benchHost(b *testing.B, addr, host string) {
 	defer c.Close()
 	r := bufio.NewReader(c)
 	ask := func(cookie string) *http.Response {
-		if err := send(c, "GET /shop/cart?item=1 HTTP/1.1\r\nHost: "+host+"\r\nUser-Agent: bench\r\nAccept: */*\r\nOrigin: https://app.example\r\n"+cookie+"\r\n"); err != nil {
+		if err := send(c, requestOf(host, cookie)); err != nil {
 			b.Fatal(err)
 		}
 		res, err := http.ReadResponse(r, nil)
@@ -180,10 +185,21 @@ func benchHost(b *testing.B, addr, host string) {
 	if set := ask(cookie).Cookies(); slices.ContainsFunc(set, func(k *http.Cookie) bool { return k.Name == "INGRESSCOOKIE" }) {
 		cookie = "Cookie: theme=dark; INGRESSCOOKIE=" + set[0].Value + "\r\n"
 	}
+	// From here on nobody parses: what is measured is not what a client makes of more fields.
+	request, buf := []byte(requestOf(host, cookie)), make([]byte, 8192)
 	before := cpu(b)
 	n := 0
 	for b.Loop() {
-		ask(cookie)
+		if _, err := c.Write(request); err != nil {
+			b.Fatal(err)
+		}
+		for got := 0; !bytes.HasSuffix(buf[:got], []byte("\r\n\r\nok")); {
+			k, err := c.Read(buf[got:])
+			if err != nil {
+				b.Fatal(err)
+			}
+			got += k
+		}
 		n++
 	}
 	b.ReportMetric(float64((cpu(b)-before).Microseconds())/float64(n), "cpu-us/req")
