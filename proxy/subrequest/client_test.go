@@ -224,7 +224,10 @@ func TestCopiesBoundTheirMemory(t *testing.T) {
 		if dropped.Load() != before+2 {
 			t.Fatal("a body beyond the bound is not dropped")
 		}
-		for _, h := range append(held, long) {
+		if err := long.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for _, h := range held {
 			if err := errors.Join(h.Close(), h.Close()); err != nil {
 				t.Fatal(err)
 			}
