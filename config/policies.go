@@ -58,6 +58,8 @@ func Policies() []filters.Policy {
 		filters.LoadBalance(),
 		filters.ProxySSL(words),
 		filters.CookieAffinity(),
+		filters.Compression(),
+		filters.Bandwidth(),
 	}
 }
 
