@@ -16,6 +16,7 @@ func Policies() []filters.Policy {
 		filters.ClientConnections(),
 		filters.UpstreamKeepAlive(),
 		filters.ClientTLS(words),
+		filters.AccessLogFormat(),
 		filters.AccessLog(),
 		filters.EnableAccessLog(),
 		filters.RedirectURLs(),

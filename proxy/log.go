@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"podlane.dev/podlane/proxy/exchange"
+	"podlane.dev/podlane/proxy/filters"
 	"podlane.dev/podlane/proxy/observe"
 )
 
@@ -17,9 +18,23 @@ func (s *session) logs() bool {
 	return !s.chain.filters.Unlogged && !settings.Log.Omit(s.x)
 }
 
+// format is how the lines of the access log are written, nil for JSON: what the table says that routed the request, else that of now.
+func (s *session) format() *filters.LogFormat {
+	settings := s.settings
+	if settings == nil {
+		settings = s.e.live.Load().settings
+	}
+	return settings.LogFormat
+}
+
 // log appends the exchange to the access log.
 func (s *session) log() {
 	x := s.x
+	if f := s.format(); f != nil {
+		x.Response.Status = s.statusSeen() // the exchange is over
+		s.e.opts.AccessLog.AppendFormat(f.Line, f.Escape, x)
+		return
+	}
 	q := &x.Request
 	entry := observe.Entry{
 		Time:       x.Timing.Start,

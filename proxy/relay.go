@@ -75,6 +75,9 @@ func (s *session) relay(pod *pod) bool {
 	if srv.StartResponse(x, persistence) == exchange.CloseAfter {
 		s.close = true
 	}
+	if pod != nil && s.format() != nil {
+		x.Response.Fields.Own() // the line is written when others may use the Pod's connection
+	}
 	err := s.relayBody(pod)
 	if err == nil {
 		err = srv.Finish(x)

@@ -47,11 +47,20 @@ func (s *session) detach() {
 	}
 	q := &s.x.Request
 	own := func(b []byte) []byte {
+		if b == nil {
+			return nil // of what a filter sets, it says that none has
+		}
 		at := len(s.x.Scratch)
 		s.x.Scratch = append(s.x.Scratch, b...)
 		return s.x.Scratch[at:]
 	}
 	q.Method, q.Authority, q.Target = own(q.Method), own(q.Authority), own(q.Target)
+	if s.format() != nil {
+		q.Path, q.RawQuery, q.Forward, q.Hostname, q.User = own(q.Path), own(q.RawQuery), own(q.Forward), own(q.Hostname), own(q.User)
+		q.Fields.Own()
+		s.x.Response.Fields.Own()
+		return
+	}
 	agent, referer := own(q.Fields.Get(exchange.UserAgent)), own(q.Fields.Get(exchange.Referer))
 	q.Fields.Reset(nil)
 	q.Fields.Set(exchange.UserAgent, agent)

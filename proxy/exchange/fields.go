@@ -53,6 +53,20 @@ func (f *Fields) push(e field) {
 	}
 }
 
+// Own copies what lies in the codec's buffer to f's own memory: the buffer may then be used for other messages.
+func (f *Fields) Own() {
+	for i := range f.list {
+		e := &f.list[i]
+		if e.origin != parsed {
+			continue
+		}
+		at := len(f.extra)
+		f.extra = append(append(f.extra, f.nameOf(e)...), f.valueOf(e)...)
+		e.name, e.value, e.origin = uint32(at), uint32(at)+e.nameLen, added
+	}
+	f.head = nil
+}
+
 // Len is the number of positions of f, removed fields included: the bound of At's index.
 func (f *Fields) Len() int { return len(f.list) }
 

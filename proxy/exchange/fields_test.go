@@ -261,3 +261,25 @@ func TestAnswer(t *testing.T) {
 		t.Error("an empty answer has a body or a type")
 	}
 }
+
+// Own makes fields outlive the codec's buffer: nothing else about them changes.
+func TestFieldsOwn(t *testing.T) {
+	head := []byte("Host: a.test\r\nX-A:1\r\nCookie: c\r\n")
+	var f exchange.Fields
+	f.Reset(head)
+	f.Parsed(exchange.Host, 0, 4, 6, 12)
+	f.Parsed(exchange.Unknown, 14, 17, 18, 19)
+	f.Parsed(exchange.Cookie, 21, 27, 29, 30)
+	f.Del(exchange.Cookie)
+	f.AddString("X-B", "2")
+	f.Own()
+	for i := range head {
+		head[i] = '!'
+	}
+	if got, want := string(f.AppendTo(nil)), "Host: a.test\r\nX-A: 1\r\nX-B: 2\r\n"; got != want {
+		t.Errorf("fields are %q, want %q", got, want)
+	}
+	if got := string(f.Get(exchange.Host)); got != "a.test" {
+		t.Errorf("Host is %q", got)
+	}
+}

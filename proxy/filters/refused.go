@@ -78,6 +78,10 @@ func refusals() []policy.Refusal {
 		"ssl-session-timeout")
 	add(policy.ConfigMap, policy.Refusal{Why: "responses of OCSP are not fetched", Instead: "use certificates of short life, as authorities that have ended OCSP ask"}, "enable-ocsp")
 	add(policy.ConfigMap, policy.Refusal{Why: "requests in the first flight of TLS 1.3 can be replayed by anyone who sees them"}, "ssl-early-data")
+	add(policy.ConfigMap, policy.Refusal{Why: "the access log is one", Instead: "write --access-log"}, "access-log-path", "http-access-log-path")
+	add(policy.ConfigMap, policy.Refusal{Why: "lines are written together and never keep a request waiting, in any case", Harmless: true}, "access-log-params")
+	add(policy.ConfigMap, policy.Refusal{Why: "requests to authentication services are not in the access log", Instead: "see their own", Harmless: true}, "enable-auth-access-log")
+	add(policy.ConfigMap, policy.Refusal{Why: "Podlane's own log goes to stderr", Instead: "write --log-level", Harmless: true}, "error-log-path", "error-log-level")
 	add(policy.ConfigMap, policy.Refusal{Why: "buffers grow to what large-client-header-buffers allows", Harmless: true}, "client-header-buffer-size")
 	add(policy.ConfigMap, policy.Refusal{Why: "it names a field that nginx needs in between", Harmless: true}, "forwarded-for-proxy-protocol-header")
 	return list

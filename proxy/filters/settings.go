@@ -15,6 +15,8 @@ type Settings struct {
 	// Clients are the limits of connections with clients, PodConnections says how long those to Pods are used again.
 	Clients        Clients
 	PodConnections PodConnections
+	// LogFormat is how the lines of the access log are written, nil for JSON.
+	LogFormat *LogFormat
 	// TLS says how TLS is spoken with clients.
 	TLS FrontTLS
 }

@@ -8,6 +8,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"podlane.dev/podlane/proxy/exchange"
+	"podlane.dev/podlane/proxy/expr"
 )
 
 // The limits of an AccessLog where AccessLogOptions does not say.
@@ -126,6 +129,20 @@ func (l *AccessLog) Append(e *Entry) {
 	}
 	line := l.begin()
 	*line = l.encoder.append(*line, e)
+	l.commit(line)
+}
+
+// maxFormatted bounds a line in a format: its variables may be as long as the head of a request, each.
+const maxFormatted = 64 << 10
+
+// AppendFormat is Append for an exchange that is over and a line in a format of the operator's, with its values escaped.
+func (l *AccessLog) AppendFormat(format *expr.Expr, escape expr.Escape, x *exchange.Exchange) {
+	if l == nil {
+		return
+	}
+	line := l.begin()
+	*line = format.AppendEscaped(*line, x, escape)
+	*line = append((*line)[:min(len(*line), maxFormatted)], '\n')
 	l.commit(line)
 }
 

@@ -2,6 +2,7 @@ package observe
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,12 +12,16 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"podlane.dev/podlane/proxy/exchange"
+	"podlane.dev/podlane/proxy/expr"
 )
 
 func openLog(t testing.TB, o AccessLogOptions) *AccessLog {
@@ -527,4 +532,38 @@ func BenchmarkEncode(b *testing.B) {
 		buffer = c.append(buffer[:0], e)
 	}
 	b.SetBytes(int64(len(buffer)))
+}
+
+// A line in a format costs no allocation either, and has a bound.
+func TestAppendFormatAllocatesNothing(t *testing.T) {
+	format, err := expr.ParseLog(`$remote_addr [$time_local] "$request" $status $body_bytes_sent "$http_user_agent" $request_time`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := exchange.New()
+	defer x.Release()
+	x.Request.Method, x.Request.Target, x.Response.Status = []byte("GET"), []byte("/x"), 200
+	x.Request.Fields.AddString("User-Agent", "test")
+	l := newAccessLog(nil, AccessLogOptions{QueueLines: 1})
+	l.AppendFormat(format, expr.EscapeLog, x)
+	if got := string(l.queue[0].buf); !strings.Contains(got, `"GET /x `) || !strings.HasSuffix(got, "\n") {
+		t.Errorf("the line is %q", got)
+	}
+	if raceEnabled {
+		return
+	}
+	if n := testing.AllocsPerRun(1000, func() { l.AppendFormat(format, expr.EscapeLog, x) }); n != 0 {
+		t.Errorf("%v allocations a line", n)
+	}
+	x.Request.Fields.Add("X-Long", bytes.Repeat([]byte("a"), maxFormatted))
+	long, err := expr.ParseLog("$http_x_long$http_x_long")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l = newAccessLog(nil, AccessLogOptions{})
+	if l.AppendFormat(long, expr.EscapeLog, x); len(l.queue[0].buf) != maxFormatted+1 {
+		t.Errorf("a line has %d bytes", len(l.queue[0].buf))
+	}
+	l = nil
+	l.AppendFormat(long, expr.EscapeLog, x)
 }
