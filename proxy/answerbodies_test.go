@@ -36,7 +36,7 @@ func TestCompressionBySettings(t *testing.T) {
 		{map[string]string{"use-gzip": "true", "gzip-disable": "old"}, "gzip", ""},
 	} {
 		r := policyRig(t, proxy.Options{})
-		r.routeWith(row.say, pod)
+		r.routeSaying(row.say, pod)
 		req, err := http.NewRequest(http.MethodGet, "http://a.test/", nil)
 		if err != nil {
 			t.Fatal(err)
@@ -69,7 +69,7 @@ func TestLimitRate(t *testing.T) {
 	const size = 7 << 10
 	pod := backend(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, size)) })
 	r := policyRig(t, proxy.Options{})
-	r.routeWith(map[string]string{"limit-rate": "2", "limit-rate-after": "2"}, pod)
+	r.routeSaying(map[string]string{"limit-rate": "2", "limit-rate-after": "2"}, pod)
 	start := time.Now()
 	res, err := r.client.Get("http://a.test/")
 	if err != nil {
@@ -92,7 +92,7 @@ func TestLimitRate(t *testing.T) {
 		t.Errorf("%d bytes of %d", got, size)
 	}
 	// 0 takes the operator's limit off: the same answer without one is not looked at by its time.
-	r.routeWith(map[string]string{"limit-rate": "0", "limit-rate-after": "2"}, pod)
+	r.routeSaying(map[string]string{"limit-rate": "0", "limit-rate-after": "2"}, pod)
 	if _, body := r.do(http.MethodGet, "http://a.test/", nil); len(body) != size {
 		t.Errorf("%d bytes of %d", len(body), size)
 	}
