@@ -114,7 +114,7 @@ func (w TLSWords) parseFront(v policy.Values) (FrontTLS, error) {
 		values, unknown, err := list.parse(v.Text(list.key, ""))
 		switch {
 		case len(unknown) > 0:
-			refuse(list.key, "names that Go's TLS has, without "+strings.Join(unknown, ", "))
+			refuse(list.key, fmt.Sprintf("names that Go's TLS has, without %.80q", strings.Join(unknown, ", ")))
 		case err != nil:
 			refuse(list.key, `names between colons, as in "`+list.example+`"`)
 		default:
