@@ -82,6 +82,16 @@ func refusals() []policy.Refusal {
 	add(policy.ConfigMap, policy.Refusal{Why: "lines are written together and never keep a request waiting, in any case", Harmless: true}, "access-log-params")
 	add(policy.ConfigMap, policy.Refusal{Why: "requests to authentication services are not in the access log", Instead: "see their own", Harmless: true}, "enable-auth-access-log")
 	add(policy.ConfigMap, policy.Refusal{Why: "Podlane's own log goes to stderr", Instead: "write --log-level", Harmless: true}, "error-log-path", "error-log-level")
+	addresses := policy.Refusal{Why: "the addresses that Podlane listens on are flags", Instead: "write --http-address and --https-address, as in 0.0.0.0:80 for IPv4 alone"}
+	add(policy.ConfigMap, addresses, "bind-address", "disable-ipv6")
+	add(policy.ConfigMap, policy.Refusal{Why: "names are looked up only for Services of type ExternalName, of which every address is good", Harmless: true}, "disable-ipv6-dns")
+	add(policy.ConfigMap, policy.Refusal{Why: "there is no proxy for TCP and UDP here", Instead: "use a Service of type LoadBalancer", Harmless: true},
+		"proxy-stream-timeout", "proxy-stream-next-upstream", "proxy-stream-next-upstream-timeout", "proxy-stream-next-upstream-tries",
+		"proxy-stream-responses", "log-format-stream", "stream-access-log-path", "disable-stream-access-log")
+	add(policy.ConfigMap, policy.Refusal{Why: "the access log goes to stdout, stderr or a file", Instead: "have the agent on the node send it on"}, "enable-syslog", "syslog-host", "syslog-port")
+	add(policy.ConfigMap, policy.Refusal{Why: "there are no databases of places here", Instead: "let the Pods, or who reads the log, look the addresses up"}, "use-geoip2", "geoip2-autoreload-in-minutes")
+	add(policy.ConfigMap, policy.Refusal{Why: "there is no page of nginx's status", Instead: "see --metrics-address", Harmless: true}, "nginx-status-ipv4-whitelist", "nginx-status-ipv6-whitelist")
+	add(policy.ConfigMap, policy.Refusal{Why: "the proxy-ssl annotations are for the routes of their own Ingress in any case", Harmless: true}, "proxy-ssl-location-only")
 	add(policy.ConfigMap, policy.Refusal{Why: "buffers grow to what large-client-header-buffers allows", Harmless: true}, "client-header-buffer-size")
 	add(policy.ConfigMap, policy.Refusal{Why: "it names a field that nginx needs in between", Harmless: true}, "forwarded-for-proxy-protocol-header")
 	return list
