@@ -120,6 +120,44 @@ func TestClientThatLeavesEndsTheQuestion(t *testing.T) {
 	}
 }
 
+// A wait without an end of its own ends with the client.
+func TestClientThatLeavesEndsAWait(t *testing.T) {
+	w := waiting{limit: time.Hour, begun: make(chan struct{}, 16)}
+	o := asksLoopback(filtering("waiting", &w, nil))
+	leave := func(t *testing.T, r *rig, c *http.Client, base string) {
+		t.Helper()
+		r.route("a.test", closedPort(t))
+		for range 2 {
+			before := w.ended.Load()
+			ctx, cancel := context.WithCancel(t.Context())
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				if res, err := c.Do(req); err == nil {
+					res.Body.Close()
+				}
+			}()
+			await(t, "begun", w.begun)
+			cancel()
+			<-ended
+			for end := time.Now().Add(20 * time.Second); w.ended.Load() == before; time.Sleep(time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatal("the wait goes on")
+				}
+			}
+		}
+	}
+	t.Run("http1", func(t *testing.T) {
+		r := newRig(t, o)
+		leave(t, r, r.client, "http://a.test")
+	})
+	overHTTP2(t, o, leave)
+}
+
 // Shutdown waits for no service for longer than for the client.
 func TestShutdownEndsTheQuestion(t *testing.T) {
 	auth, asked, left := hanging(t)
@@ -146,11 +184,15 @@ func TestShutdownEndsTheQuestion(t *testing.T) {
 // waiting is a filter that waits.
 type waiting struct {
 	limit time.Duration
+	begun chan struct{} // may be nil
 	ended atomic.Int32
 }
 
 func (w *waiting) FilterRequest(x *exchange.Exchange) exchange.Verdict {
 	x.Waiter.Wait(w.limit, func(ctx context.Context) {
+		if w.begun != nil {
+			w.begun <- struct{}{}
+		}
 		<-ctx.Done()
 		w.ended.Add(1)
 	})
