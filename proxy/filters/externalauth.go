@@ -168,9 +168,10 @@ func (a *authCheck) CheckAccess(x *exchange.Exchange) Access {
 		x.Scratch = a.signin.AppendEscaped(x.Scratch, x, expr.EscapeURL)
 		x.Response.Fields.Set(exchange.Location, x.Scratch[at:])
 		x.Scratch = x.Scratch[:at]
-		return Unauthorized
+	default:
+		x.Answer(statusUnauthorized, exchange.Unauthorized, "401 Unauthorized\n")
 	}
-	x.Answer(statusUnauthorized, exchange.Unauthorized, "401 Unauthorized\n")
+	// nginx hands the challenge on with the redirect too.
 	for _, challenge := range answer.challenges {
 		x.Response.Fields.AddString(exchange.WWWAuthenticate.Name(), challenge)
 	}

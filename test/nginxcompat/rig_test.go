@@ -23,6 +23,7 @@ import (
 	"podlane.dev/podlane/config"
 	"podlane.dev/podlane/proxy"
 	"podlane.dev/podlane/proxy/filters"
+	"podlane.dev/podlane/proxy/subrequest"
 	"podlane.dev/podlane/router"
 	"podlane.dev/podlane/router/policy"
 )
@@ -242,7 +243,7 @@ func startPodlane(t *testing.T, s setup, pod string) string {
 			Backends: route.Backends, Policies: route.Policies, AppendSlash: true,
 		})
 	}
-	o := proxy.Options{Policies: config.Policies()}
+	o := proxy.Options{Policies: config.Policies(), Subrequests: subrequest.Options{Refused: func(netip.Addr) string { return "" }}}
 	if s.behind {
 		o.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	}
