@@ -114,9 +114,11 @@ func (s *session) replace(pod *pod) {
 // drop gives up an answer that nobody gets. What has come of it is read, so that a short one leaves the connection usable.
 func (s *session) drop(pod *pod) {
 	how := reusable
-	if err := s.headEarly(); err != nil {
-		s.stopUpload()
+	if err := s.headEarly(); err != nil || s.c.uploading {
 		how = cutShort
+	}
+	if s.c.uploading {
+		s.stopUpload()
 	}
 	for left := maxDropped; how == reusable && s.x.Response.Body != nil; {
 		if !pod.Ready() {
@@ -152,7 +154,7 @@ func (s *session) showError(f failure) bool {
 
 // askErrorService sends GET / to the error service, and its answer to the client.
 func (s *session) askErrorService(f failure, challenges []string) {
-	s.erring = true
+	s.erring, s.cookie = true, "" // no client is to stay with the endpoint that failed
 	client := s.beginErrand(f.status)
 	s.x.Upstream.Service = s.chain.errors.backend.Service
 	pod, lost := s.attempt(s.chain.errors)

@@ -225,3 +225,47 @@ func TestErrorsOfGRPCAreNotReplaced(t *testing.T) {
 		}
 	})
 }
+
+// An answer that came before the Pod had the whole of a body that was read first is replaced as any other, and its cookie with it; the client keeps
+// its connection. So it is where the body streams and the Pod breaks off, but for the connection.
+func TestEarlyErrorsAreReplaced(t *testing.T) {
+	errs := backend(t, errorPage)
+	release := make(chan struct{})
+	defer close(release)
+	for _, breaks := range []bool{false, true} {
+		pod := fakePod(t, func(_ int, c net.Conn, br *bufio.Reader) {
+			q, err := http.ReadRequest(br)
+			if err != nil {
+				return
+			}
+			if breaks {
+				_, _ = io.CopyN(io.Discard, q.Body, 100_000)
+			}
+			_, _ = io.WriteString(c, "HTTP/1.1 500 X\r\nContent-Length: 3\r\n\r\npod")
+			if !breaks {
+				<-release
+			}
+		})
+		annotations := map[string]string{"custom-http-errors": "500", "affinity": "cookie"}
+		if !breaks {
+			annotations["proxy-request-buffering"] = "on"
+		}
+		r := policyRig(t, proxy.Options{MaxBody: -1})
+		table := router.NewTable([]*router.Route{{
+			ID:       router.RouteID{Namespace: "default", Ingress: "ing", Host: "a.test", Path: "/"},
+			Backends: []router.Backend{podBackend}, ErrorBackend: &errBackend, Policies: says(t, annotations),
+		}}, nil)
+		r.engine.Prepare(table)
+		for s, addr := range map[router.Service]string{podBackend.Service.Service(): pod, errBackend.Service.Service(): errs} {
+			r.engine.SetAddresses(s, map[string][]router.Address{"": {{AddrPort: netip.MustParseAddrPort(addr), UID: addr, Ready: true, Serving: true}}})
+		}
+		r.engine.Publish(table)
+		for range 20 {
+			res, body := r.post(http.MethodPut, make([]byte, 8<<20), false)
+			// A Pod that breaks off may take its answer with it.
+			if body != "GET / 500" && (!breaks || res.StatusCode != http.StatusBadGateway) || res.Header.Get("Set-Cookie") != "" {
+				t.Fatalf("breaks %v: %d %q, cookie %q", breaks, res.StatusCode, body, res.Header.Get("Set-Cookie"))
+			}
+		}
+	}
+}
