@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -138,7 +139,10 @@ func TestStreamsAreCountedByTheConfigMap(t *testing.T) {
 	protocols := new(http.Protocols)
 	protocols.SetUnencryptedHTTP2(true)
 	var dialed atomic.Int32
-	transport := &http.Transport{Protocols: protocols, Dial: func(network, _ string) (net.Conn, error) { dialed.Add(1); return net.Dial(network, r.addr) }}
+	transport := &http.Transport{Protocols: protocols, DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		dialed.Add(1)
+		return new(net.Dialer).DialContext(ctx, network, r.addr)
+	}}
 	defer transport.CloseIdleConnections()
 	c := &http.Client{Transport: transport, Timeout: 20 * time.Second}
 	for range 6 {
@@ -166,7 +170,7 @@ func TestPodConnectionsFollowTheConfigMap(t *testing.T) {
 		t.Fatal(err)
 	}
 	go func() { _ = s.Serve(l) }()
-	t.Cleanup(func() { s.Close() })
+	t.Cleanup(func() { _ = s.Close() })
 	r := newRig(t, proxy.Options{Policies: answerFamilies()})
 	for _, step := range []struct {
 		values policy.Values

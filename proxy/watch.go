@@ -135,9 +135,9 @@ func newSweeper(full func() bool) *sweeper {
 
 // change says that the time for which connections may be idle changes; 0 is no end. Those that wait keep theirs.
 func (s *sweeper) change(from, to time.Duration) {
-	switch {
-	case from == to:
-	case from == 0:
+	switch from {
+	case to:
+	case 0:
 		s.uneven.Store(math.MaxInt64) // they may wait for ever
 	default:
 		s.uneven.Store(max(s.uneven.Load(), s.now.Load()+(from+2*tick).Milliseconds()))

@@ -8,7 +8,9 @@ import (
 // What the ConfigMap says of TLS holds for the next handshake, without a restart, and the flags hold again without it.
 func TestServeTLSByConfigMap(t *testing.T) {
 	secret, _ := secretOf(t, "pair", "a.example")
-	settings := func(data string) string { return "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: {" + data + "}\n" }
+	settings := func(data string) string {
+		return "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: {" + data + "}\n"
+	}
 	s := serve(t, map[string]string{
 		"web.yaml": serviceOf("web", pod(t, "web")), "ingress.yaml": withTLS("web", "a.example", "web", "pair"), "pair.yaml": secret,
 		"settings.yaml": settings(""),

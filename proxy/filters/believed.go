@@ -113,15 +113,12 @@ func parseBelieved(v policy.Values) (Believed, error) {
 		key string
 		say *Say
 	}{{"use-forwarded-headers", &b.Forwarded}, {"enable-real-ip", &b.RealIP}, {"use-proxy-protocol", &b.Announced}} {
-		on, err := v.Bool(one.key, false)
-		if err == nil && on && !v.Has("proxy-real-ip-cidr") {
+		var err error
+		if *one.say, err = say(v, one.key); *one.say == Yes && !v.Has("proxy-real-ip-cidr") {
 			err = &policy.ValueError{Key: one.key, Value: v[one.key], Want: `proxy-real-ip-cidr beside it, with the addresses of your load balancers, as in "10.0.0.0/8": ` +
 				"without it everyone could say to be anyone"}
 		}
 		fail(err)
-		if v.Has(one.key) {
-			*one.say = sayOf(on)
-		}
 	}
 	var err error
 	b.HeaderTimeout, err = positive(v, "proxy-protocol-header-timeout")

@@ -125,11 +125,8 @@ func (w TLSWords) parseFront(v policy.Values) (FrontTLS, error) {
 		key string
 		say *Say
 	}{{"ssl-reject-handshake", &f.Reject}, {"use-http2", &f.HTTP2}, {"ssl-session-tickets", &f.Tickets}} {
-		on, err := v.Bool(one.key, false)
-		if err != nil {
+		if *one.say, err = say(v, one.key); err != nil {
 			errs = append(errs, err)
-		} else if v.Has(one.key) {
-			*one.say = sayOf(on)
 		}
 	}
 	if text := v.Text("ssl-session-ticket-key", ""); v.Has("ssl-session-ticket-key") {

@@ -1,5 +1,9 @@
 package filters
 
+import (
+	"podlane.dev/podlane/router/policy"
+)
+
 import "podlane.dev/podlane/proxy/exchange"
 
 // Settings are what the operator's ConfigMap says about the whole proxy. The zero value of a field means that the proxy's own setting holds.
@@ -34,12 +38,16 @@ const (
 // String returns what is said.
 func (s Say) String() string { return [...]string{"-", "no", "yes"}[s] }
 
-// sayOf returns what a switch that is in a ConfigMap says.
-func sayOf(on bool) Say {
-	if on {
-		return Yes
+// say reads a switch.
+func say(v policy.Values, key string) (Say, error) {
+	on, err := v.Bool(key, false)
+	switch {
+	case err != nil, !v.Has(key):
+		return Unsaid, err
+	case on:
+		return Yes, nil
 	}
-	return No
+	return No, nil
 }
 
 // Underscores is what becomes of request fields with "_" in their names.
