@@ -28,6 +28,8 @@ func externalAuthKeys() []policy.Key {
 		{
 			Name: "url", Kind: policy.URL, Default: "none", Example: "http://auth.default.svc.cluster.local/verify?host=$host",
 			Doc: "The service that is asked: a URL, which may hold variables. Without a path the path is /.", Closes: true,
+			Differs: "addresses of this machine and link-local ones are refused unless --external-name-allow has them; the question has the X-Forwarded-* " +
+				"of Podlane, where nginx passes on the client's own",
 		},
 		{
 			Name: "method", Kind: policy.String, Default: "GET", Example: "POST",

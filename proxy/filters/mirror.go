@@ -51,7 +51,7 @@ func Mirrors() Policy {
 				{
 					Name: mirrorTargetKey, Kind: policy.String, Default: "none", Example: "https://staging.example.com$request_uri",
 					Doc:     "The URL of copies, which may hold variables. Without a path the path is /.",
-					Differs: "copies have the fields that the Pod gets; requests that no Pod can take are not copied",
+					Differs: "copies have the fields that the Pod gets; requests that no Pod can take are not copied; addresses of this machine and link-local ones are refused unless --external-name-allow has them",
 				},
 				{
 					Name: mirrorBodyKey, Kind: policy.Switch, Default: "on", Example: "off",
