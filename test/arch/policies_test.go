@@ -179,26 +179,56 @@ func TestAnnotationReference(t *testing.T) {
 
 func reference(policies []filters.Policy) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, `# Annotations
+	fmt.Fprintf(&b, `# Annotations and settings
 
 <!-- Generated from proxy/filters: go test ./test/arch -run TestAnnotationReference -update -->
 
-Each annotation is written on an Ingress, as %[1]s/NAME or as %[2]s/NAME. Both mean the same; where both are set,
-the first wins. Values are always text: write %[3]s, not %[4]s. An annotation under one of these prefixes that is not listed
-here, or that is misspelt, is never ignored in silence: it raises a Problem, as an Event on the Ingress, in the metrics and on
-the page /debug/problems.
+An annotation is written on an Ingress, as %[1]s/NAME or as %[2]s/NAME. Both mean the same; where both are set,
+the first wins. Values are always text: write %[3]s, not %[4]s. A setting is a key of the ConfigMap that --configmap names: it
+holds for every Ingress that does not say otherwise, or for the whole proxy, and is followed live. What is not listed
+here, or misspelt, is never ignored in silence: it raises a Problem, as an Event on the object, in the metrics and on the page
+/debug/problems.
 
 Values that do not parse raise a Problem too. What becomes of the route then is part of each family below: either the
-value is ignored, or, where that could open what is meant to be closed, the route answers 503. Other routes are never touched.
+annotation is ignored, or, where that could open what is meant to be closed, the route answers 503. Other routes are never
+touched. A setting that does not parse is ignored, unless it keeps strangers out: then every route is closed.
 
-The families are in the order in which they work on a request.
+"As ingress-nginx" is the default where an Ingress is read as ingress-nginx reads it, see --compat. [COMPATIBILITY.md](COMPATIBILITY.md)
+lists what differs from ingress-nginx. The families are in the order in which they work on a request.
 `, "`"+config.AnnotationPrefix+"`", "`"+config.CompatPrefix+"`", "`\"true\"`", "`true`")
 	for _, p := range policies {
-		fmt.Fprintf(&b, "\n## %s\n\n%s\n\nAn invalid value: %s.\n\n| annotation | kind | default | example | |\n|---|---|---|---|---|\n",
-			p.FamilyName(), p.FamilyDoc(), effects[p.InvalidEffect()])
+		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n", p.FamilyName(), p.FamilyDoc())
+		if !p.IsGlobal() {
+			fmt.Fprintf(&b, "An invalid value: %s.\n\n", effects[p.InvalidEffect()])
+		}
+		b.WriteString("| name | where | kind | default | example | |\n|---|---|---|---|---|---|\n")
 		for _, k := range p.FamilyKeys() {
-			fmt.Fprintf(&b, "| `%s` | %s | `%s` | `%s` | %s |\n", k.Name, k.Kind, k.Default, k.Example, strings.ReplaceAll(k.Doc, "|", "\\|"))
+			writeKey(&b, &k)
 		}
 	}
 	return b.String()
+}
+
+// writeKey writes the line of a key.
+func writeKey(b *strings.Builder, k *policy.Key) {
+	name, where, def := "`"+k.Name+"`", "annotation", "`"+k.Default+"`"
+	switch {
+	case !k.InAnnotations():
+		name, where = "`"+k.SettingName()+"`", "setting"
+	case k.InConfigMap() && k.SettingName() != k.Name:
+		where = "annotation, and setting `" + k.SettingName() + "`"
+	case k.InConfigMap():
+		where = "both"
+	}
+	if k.Alias != "" {
+		name += ", `" + k.Alias + "`"
+	}
+	if k.Compat != "" {
+		def += ", as ingress-nginx `" + k.Compat + "`"
+	}
+	doc := k.Doc
+	if k.Differs != "" {
+		doc += " Differs from ingress-nginx: " + k.Differs + "."
+	}
+	fmt.Fprintf(b, "| %s | %s | %s | %s | `%s` | %s |\n", name, where, k.Kind, def, k.Example, strings.ReplaceAll(strings.ReplaceAll(doc, "|", "\\|"), "\n", " "))
 }
