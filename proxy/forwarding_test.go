@@ -583,3 +583,32 @@ func TestHeadOfAnswerIsBounded(t *testing.T) {
 		}
 	}
 }
+
+// What goes wrong with a body that is read first is told before any Pod was asked.
+func TestBodyThatIsNotReadFirst(t *testing.T) {
+	var asked atomic.Int32
+	pod := backend(t, func(http.ResponseWriter, *http.Request) { asked.Add(1) })
+	r := policyRig(t, proxy.Options{Timeouts: proxy.Timeouts{Body: 150 * time.Millisecond, LingerSilence: 150 * time.Millisecond}})
+	r.routeSaying(map[string]string{"proxy-request-buffering": "on"}, pod)
+	const post = "POST / HTTP/1.1\r\nHost: a.test\r\n"
+	for name, row := range map[string]struct{ text, want string }{
+		"half a long body":    {post + "Content-Length: 100000\r\n\r\n" + strings.Repeat("x", 50_000), "HTTP/1.1 408 "},
+		"half a chunked body": {post + "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", "HTTP/1.1 408 "},
+		"a malformed chunk":   {post + "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nno\r\n", "HTTP/1.1 400 "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := exchangeRaw(t, r.addr, row.text); !strings.HasPrefix(got, row.want) {
+				t.Errorf("got %q, want %q…", got, row.want)
+			}
+		})
+	}
+	c, err := net.Dial("tcp", r.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprint(c, post+"Content-Length: 100000\r\n\r\nhalf")
+	_ = c.Close()
+	if n := asked.Load(); n != 0 {
+		t.Errorf("the Pod was asked %d times", n)
+	}
+}
