@@ -1,10 +1,9 @@
 package filters
 
 import (
+	"podlane.dev/podlane/proxy/exchange"
 	"podlane.dev/podlane/router/policy"
 )
-
-import "podlane.dev/podlane/proxy/exchange"
 
 // Settings are what the operator's ConfigMap says about the whole proxy. The zero value of a field means that the proxy's own setting holds.
 type Settings struct {
