@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -35,6 +36,11 @@ type HTTP struct {
 	// KeepAliveRequests is how many requests one connection may carry, Connections how many connections are open at a time, and
 	// AddressConnections how many of them one client address may have.
 	KeepAliveRequests, Connections, AddressConnections int
+	// SpoolDir is where request bodies lie that are read before a Pod is asked and do not stay in memory, SpoolSize and SpoolFiles what all of them
+	// may take.
+	SpoolDir   string
+	SpoolSize  Size
+	SpoolFiles int
 	// AllowHalfClose answers clients that closed their sending side.
 	AllowHalfClose bool
 }
@@ -45,7 +51,7 @@ func NewHTTP() *HTTP {
 		RequestLine: 8 << 10, HeaderBlock: 32 << 10, HeaderFields: 100, Body: 1 << 20, Underscores: "drop",
 		FirstByte: 10 * time.Second, Header: 10 * time.Second, BodyIdle: time.Minute, SendIdle: time.Minute,
 		KeepAlive: 75 * time.Second, Tunnel: time.Hour, Linger: 30 * time.Second, LingerIdle: 5 * time.Second,
-		KeepAliveRequests: 10_000, ProxyProtocolTimeout: 5 * time.Second,
+		KeepAliveRequests: 10_000, ProxyProtocolTimeout: 5 * time.Second, SpoolDir: os.TempDir(), SpoolSize: 1 << 30, SpoolFiles: 1000,
 	}
 }
 
@@ -85,6 +91,10 @@ func (h *HTTP) AddFlags(fs *pflag.FlagSet) {
 		"client connections at a time; 0 derives it from the limit of open files")
 	fs.IntVar(&h.AddressConnections, "max-connections-per-address", h.AddressConnections,
 		"connections of one client address at a time, further ones are closed at once; trusted proxies are exempt; 0 for no limit")
+	fs.StringVar(&h.SpoolDir, "spool-dir", h.SpoolDir,
+		"folder for request bodies that are read before a Pod is asked (proxy-request-buffering: on) and are too large for memory; on a disk")
+	fs.Var(&h.SpoolSize, "spool-size", "what these bodies may take there in all; beyond that the answer is 503")
+	fs.IntVar(&h.SpoolFiles, "spool-files", h.SpoolFiles, "how many of them there may be at a time")
 	fs.BoolVar(&h.AllowHalfClose, "allow-half-close", h.AllowHalfClose,
 		"answer clients that closed their sending side before the Pod answered, instead of taking them for gone")
 }
@@ -103,6 +113,8 @@ func (h *HTTP) Validate() error {
 		atLeastSize("request-line-size", h.RequestLine, minRequestLine),
 		atLeastSize("request-header-size", h.HeaderBlock, minHeaderBlock),
 		atLeast("request-header-fields", h.HeaderFields, minHeaderFields, "10"),
+		atLeastSize("spool-size", h.SpoolSize, 1<<20),
+		atLeast("spool-files", h.SpoolFiles, 1, "1"),
 		atLeast("keep-alive-requests", h.KeepAliveRequests, 0, "0"),
 		atLeast("max-connections", h.Connections, 0, "0"),
 		atLeast("max-connections-per-address", h.AddressConnections, 0, "0"),

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"podlane.dev/podlane/proxy"
+	"podlane.dev/podlane/proxy/bodies"
 	"podlane.dev/podlane/proxy/http2"
 	"podlane.dev/podlane/proxy/observe"
 	"podlane.dev/podlane/router"
@@ -72,6 +73,10 @@ func newFront(o frontOptions, log logr.Logger) (*front, error) {
 	options.Metrics, options.AccessLog, options.Panicked = f.metrics, f.access, panicLogger(log)
 	options.Memory, options.Pressured = o.memory, func(what string, share float64) {
 		log.Info("memory in use passed a mark", "now", what, "percent of the limit", int(share*100))
+	}
+	if err := bodies.NewSpooler(options.Spool).Check(); err != nil {
+		// Few requests need it: those answer 503 until the folder is there.
+		log.Info("large request bodies of routes with proxy-request-buffering: on will be refused", "flag", "--spool-dir", "cause", err.Error())
 	}
 	f.engine = proxy.New(options)
 	return f, nil

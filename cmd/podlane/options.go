@@ -6,6 +6,7 @@ import (
 
 	"podlane.dev/podlane/config"
 	"podlane.dev/podlane/proxy"
+	"podlane.dev/podlane/proxy/bodies"
 	"podlane.dev/podlane/proxy/http1"
 	"podlane.dev/podlane/proxy/observe"
 	"podlane.dev/podlane/proxy/upstream"
@@ -87,6 +88,7 @@ func engineOptions(h *config.HTTP, u *config.Upstream) proxy.Options {
 		Limits: limitsOf(h, u), Timeouts: timeoutsOf(h, u), MaxBody: orUnlimited(int64(h.Body)),
 		MaxRequests: requests, MaxConnections: h.Connections, MaxPerAddress: h.AddressConnections,
 		TrustedProxies: h.TrustedProxies, ProxyProtocol: h.AnnouncedFrom(), AllowHalfClose: h.AllowHalfClose,
+		Spool:    bodies.SpoolerOptions{Dir: h.SpoolDir, MaxBytes: int64(h.SpoolSize), MaxFiles: h.SpoolFiles},
 		Policies: config.Policies(), Upstream: upstreamOf(u),
 	}
 }

@@ -44,7 +44,7 @@ func TestEveryLimitReachesTheEngine(t *testing.T) {
 			args = append(args, other)
 			defaults = optionsFrom(t, args...)
 		}
-		other := map[string]string{"duration": "17s", "size": "12345", "int": "17", "bool": "true", "CIDR,...": "10.0.0.0/8", "drop|reject|keep": "keep"}
+		other := map[string]string{"duration": "17s", "size": "12345", "int": "17", "bool": "true", "string": "elsewhere", "CIDR,...": "10.0.0.0/8", "drop|reject|keep": "keep"}
 		value, ok := other[f.Value.Type()]
 		if !ok {
 			t.Fatalf("--%s has type %s, which this test does not know", f.Name, f.Value.Type())
