@@ -2,8 +2,10 @@ package proxy
 
 import (
 	"errors"
+	"math"
 	"strconv"
 	"strings"
+	"time"
 
 	"podlane.dev/podlane/proxy/exchange"
 	"podlane.dev/podlane/proxy/http2"
@@ -66,6 +68,35 @@ func grpcStatusOf(err error) int {
 	return internal
 }
 
+// failedGRPC returns the gRPC status of a failure: that of its cause, unless the client's deadline is over. A Pod that keeps the deadline resets the stream a
+// moment before the client gives up, and what the client must hear of is the deadline, as if it had counted itself.
+func (s *session) failedGRPC(cause int) int {
+	const deadlineExceeded = 4
+	text, _ := s.x.Request.Fields.Lookup("Grpc-Timeout")
+	if limit, ok := grpcTimeout(text); ok && time.Since(s.x.Timing.Start) >= limit {
+		return deadlineExceeded
+	}
+	return cause
+}
+
+// grpcTimeout reads the value of grpc-timeout: at most 8 digits and a unit (PROTOCOL-HTTP2.md, "Requests").
+func grpcTimeout(text []byte) (time.Duration, bool) {
+	const most = 8
+	if len(text) < 2 || len(text) > most+1 {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(string(text[:len(text)-1]), 10, 32)
+	if err != nil {
+		return 0, false
+	}
+	units := map[byte]time.Duration{'H': time.Hour, 'M': time.Minute, 'S': time.Second, 'm': time.Millisecond, 'u': time.Microsecond, 'n': time.Nanosecond}
+	unit, ok := units[text[len(text)-1]]
+	if n > uint64(math.MaxInt64/time.Hour) {
+		return math.MaxInt64, ok
+	}
+	return time.Duration(n) * unit, ok
+}
+
 // endGRPC ends an answer of gRPC that its Pod has broken after its head has left: with trailers that say so. It reports whether it could.
 func (s *session) endGRPC(err error) bool {
 	x := s.x
@@ -74,7 +105,7 @@ func (s *session) endGRPC(err error) bool {
 	}
 	t := &x.Response.Trailers
 	t.Reset(nil)
-	t.AddString("Grpc-Status", strconv.Itoa(grpcStatusOf(err)))
+	t.AddString("Grpc-Status", strconv.Itoa(s.failedGRPC(grpcStatusOf(err))))
 	t.AddString("Grpc-Message", "the endpoint ended its answer early")
 	s.c.enter(writingClient, s.e.timeouts.Stall)
 	err = s.c.srv.Finish(x)
@@ -95,7 +126,7 @@ func (s *session) sayToGRPC() {
 	s.status = r.Status
 	r.Fields.Reset(nil)
 	r.Fields.SetString(exchange.ContentType, "application/grpc")
-	r.Fields.AddString("Grpc-Status", strconv.Itoa(grpcStatus(r.Status)))
+	r.Fields.AddString("Grpc-Status", strconv.Itoa(s.failedGRPC(grpcStatus(r.Status))))
 	r.Fields.AddString("Grpc-Message", message)
 	r.Status, r.Body = 200, nil
 }

@@ -30,7 +30,7 @@ var pages = func() map[int]string {
 // page puts nginx's body into an answer of the proxy's own.
 func (s *session) page() {
 	r := &s.x.Response
-	if !r.Local || !s.compat() {
+	if !r.Local || isGRPC(s.x) || !s.compat() {
 		return
 	}
 	if _, own := r.Body.(*exchange.Text); !own {

@@ -331,14 +331,17 @@ func TestGRPCStatusOfOwnAnswers(t *testing.T) {
 		t.Helper()
 		r.route("a.test")
 		for _, row := range []struct {
-			host, kind, grpc string
-			status           int
+			host, kind, timeout, grpc string
+			status                    int
 		}{
-			{"a.test", "application/grpc", "14", 200},
-			{"a.test", "application/grpc+proto", "14", 200},
-			{"other.test", "application/grpc;x=y", "12", 200},
-			{"a.test", "application/grpc-web", "", 503},
-			{"other.test", "text/plain", "", 404},
+			{"a.test", "application/grpc", "", "14", 200},
+			{"a.test", "application/grpc+proto", "1H", "14", 200},
+			{"a.test", "application/grpc", "99999999H", "14", 200},
+			{"a.test", "application/grpc", "1n", "4", 200}, // over before anybody could be asked
+			{"a.test", "application/grpc", "1u1", "14", 200},
+			{"other.test", "application/grpc;x=y", "", "12", 200},
+			{"a.test", "application/grpc-web", "1n", "", 503},
+			{"other.test", "text/plain", "", "", 404},
 		} {
 			req, err := http.NewRequest(http.MethodPost, base+"/p.S/M", strings.NewReader("\x00\x00\x00\x00\x00"))
 			if err != nil {
@@ -346,6 +349,9 @@ func TestGRPCStatusOfOwnAnswers(t *testing.T) {
 			}
 			req.Host = row.host
 			req.Header.Set("Content-Type", row.kind)
+			if row.timeout != "" {
+				req.Header.Set("Grpc-Timeout", row.timeout)
+			}
 			res, err := c.Do(req)
 			if err != nil {
 				t.Fatal(err)
