@@ -27,7 +27,7 @@ func TestAccessRights(t *testing.T) {
 	for _, args := range [][]string{
 		{"update", "ingresses.networking.k8s.io"}, {"delete", "ingresses.networking.k8s.io"}, {"create", "secrets"}, {"update", "secrets"},
 		{"delete", "services"}, {"update", "services", "--subresource=status"}, {"list", "pods"}, {"create", "pods"}, {"create", "pods", "--subresource=exec"},
-		{"list", "configmaps"}, {"list", "nodes"}, {"update", "endpointslices.discovery.k8s.io"}, {"create", "clusterrolebindings.rbac.authorization.k8s.io"},
+		{"create", "configmaps"}, {"update", "configmaps"}, {"list", "nodes"}, {"update", "endpointslices.discovery.k8s.io"}, {"create", "clusterrolebindings.rbac.authorization.k8s.io"},
 	} {
 		out, err := c.Kubectl(t.Context(), "", append([]string{"--kubeconfig=" + i.kubeconfig, "auth", "can-i", "-n", ns.Name}, args...)...)
 		if err == nil || strings.TrimSpace(out) != "no" {
