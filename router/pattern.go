@@ -91,6 +91,9 @@ func explainPattern(err error) error {
 // String returns the regular expression as it is written.
 func (p *Pattern) String() string { return p.text }
 
+// Literal returns the text that every match begins with, which may be empty.
+func (p *Pattern) Literal() string { return p.literal }
+
 // Nginx says whether the Pattern matches as ingress-nginx does.
 func (p *Pattern) Nginx() bool { return p.nginx }
 

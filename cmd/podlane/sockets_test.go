@@ -64,6 +64,15 @@ func TestTryLine(t *testing.T) {
 	missing := routeTo("m.example", "/", "web")
 	missing.Backends[0].Unavailable = router.ServiceNotFound
 	hostless := routeTo("", "/", "web")
+	pattern := func(path string) *router.Route {
+		r := routeTo("p.example", path, "web")
+		r.ID.Type = router.Regex
+		var err error
+		if r.Pattern, err = router.NewNginxPattern(path); err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
 	for _, tc := range []struct {
 		name  string
 		route *router.Route
@@ -77,6 +86,8 @@ func TestTryLine(t *testing.T) {
 		{"a path for the shell", routeTo("a.example", "/a$b'c", "web"), both, `curl -H 'Host: a.example' 'http://127.0.0.1:8080/a$b'\''c'`},
 		{"plain without a plain port", routeTo("a.example", "/", "web"), onlyHTTPS, ""},
 		{"denied", denied, both, ""},
+		{"a pattern", pattern("/x(/|$)(.*)"), both, "curl -H 'Host: p.example' http://127.0.0.1:8080/x"},
+		{"a pattern that nobody can guess", pattern("/x[0-9]+"), both, ""},
 		{"without a Service", missing, both, ""},
 	} {
 		if got := tryLine(router.NewTable([]*router.Route{tc.route}, nil), tc.front, nil); got != tc.want {

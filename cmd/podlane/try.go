@@ -15,7 +15,7 @@ import (
 func tryLine(t *router.Table, f *front, alive map[router.ServicePort]bool) string {
 	var second string
 	for _, r := range routes(t) {
-		if r.Denied != "" || len(r.Backends) == 0 || r.Backends[0].Unavailable != router.Available {
+		if r.Denied != "" || len(r.Backends) == 0 || r.Backends[0].Unavailable != router.Available || !typed(r) {
 			continue
 		}
 		line := curl(r, f)
@@ -25,6 +25,14 @@ func tryLine(t *router.Table, f *front, alive map[router.ServicePort]bool) strin
 		second = cmp.Or(second, line)
 	}
 	return second
+}
+
+// typed says whether a path and a host of r can be typed: for one that is a pattern nobody knows what would match.
+func typed(r *router.Route) bool {
+	if r.Pattern != nil && !r.Pattern.Matches(r.Pattern.Literal()) {
+		return false
+	}
+	return !strings.HasPrefix(r.ID.Host, "~")
 }
 
 // alive returns the Service ports that have an endpoint to answer.
@@ -41,9 +49,10 @@ func (f *front) alive() map[router.ServicePort]bool {
 // curl returns the command that reaches r at an address of f.
 func curl(r *router.Route, f *front) string {
 	path := r.ID.Path
-	if path == "" {
-		path = "/"
+	if r.Pattern != nil {
+		path = r.Pattern.Literal()
 	}
+	path = cmp.Or(path, "/")
 	host := r.ID.Host
 	if rest, wildcard := strings.CutPrefix(host, "*."); wildcard {
 		host = "any." + rest
