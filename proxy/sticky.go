@@ -34,8 +34,9 @@ func (s *session) stickTo(l *lane, tried *upstream.Tried) *upstream.Endpoint {
 	return l.view.Next(s.x, tried)
 }
 
-// maxKeys bounds the keys that are drawn for one client.
-const maxKeys = 10
+// maxKeys bounds the keys that are drawn for one client. The first is good unless endpoints have failed; where half of them have, one in 2^64 clients
+// goes without a cookie until its next request.
+const maxKeys = 64
 
 // home returns the endpoint that a cookie's key is of, or nil.
 func (l *lane) home(key []byte) *upstream.Endpoint {
