@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"podlane.dev/podlane/test/bench/measure"
@@ -28,7 +29,7 @@ func (s *stand) runAll(ctx context.Context) (*report.Results, error) {
 		}
 		results.Workloads = append(results.Workloads, report.Workload{Name: w.name, What: w.what, Kind: w.kind, Mode: w.mode.String(), Logged: w.logged})
 		for run := 1; run <= w.runs(s.o.runs); run++ {
-			for _, p := range s.peers {
+			for _, p := range inTurn(s.peers, run) {
 				sample, err := s.settled(ctx, w, p, run)
 				if err != nil {
 					return results, err
@@ -40,6 +41,12 @@ func (s *stand) runAll(ctx context.Context) (*report.Results, error) {
 		}
 	}
 	return results, nil
+}
+
+// inTurn returns list beginning with another member each run. Who comes first, second and third is not alike: the same program differed by a fifth.
+func inTurn[T any](list []T, run int) []T {
+	at := run % max(len(list), 1)
+	return slices.Concat(list[at:], list[:at])
 }
 
 // settled makes one run, and makes it again while other programs disturb it. The calmest counts; errors count of all.
