@@ -28,35 +28,44 @@ func (s *session) match() (c *chain, ambiguous bool) {
 
 // evades reports whether a Pod that takes encoded slashes or backslashes for separators would read the path as one that another route,
 // with other security policies, answers for. They are in the paths of honest applications (GitLab, npm scopes, RabbitMQ), so nothing else is
-// wrong with them. Few Pods know both: each kind is read by itself too, or one could lead the other reading back to where it is harmless.
+// wrong with them. Few Pods know both: each kind is read by itself too, or one could lead the other reading back to where it is harmless. Where the
+// host is read as ingress-nginx reads it they were separators already, and the Pod that takes them for text is the other reader.
 func (s *session) evades(c *chain, t *router.Table) bool {
+	path := s.x.Request.Path
 	for _, escapes := range [...]string{"%2F", "%5C", "%2F%5C"} {
-		if s.leadsAway(escapes, c, t) {
+		if s.leadsAway(c, t, appendReplaced(s.scratch(), path, escapes, "/")) {
 			return true
 		}
 	}
-	return false
+	return c.route.Compat && s.leadsAway(c, t, appendKept(s.scratch(), path))
 }
 
-// leadsAway reports whether the path leads to a route with other security policies than those of c where escapes are separators.
-func (s *session) leadsAway(escapes string, c *chain, t *router.Table) bool {
-	x := s.x
-	at := len(x.Scratch)
-	x.Scratch = appendSeparated(x.Scratch, x.Request.Path, escapes)
-	read := x.Scratch[at:]
-	if len(read) == len(x.Request.Path) {
-		return false
+// scratch is the free memory of the exchange: what is appended is given up at once.
+func (s *session) scratch() []byte { return s.x.Scratch[len(s.x.Scratch):] }
+
+// leadsAway reports whether read, another reading of the path, leads to a route with other security policies than those of c. It overwrites read.
+func (s *session) leadsAway(c *chain, t *router.Table, read []byte) bool {
+	if len(read) == len(s.x.Request.Path) {
+		return false // nothing was replaced
 	}
-	read = router.ResolvePath(read)
-	other, ok := t.Lookup(text(x.Request.Hostname), text(read))
+	other, ok := t.Lookup(text(s.x.Request.Hostname), text(router.ResolvePath(read)))
 	return ok && other != c.route && filters.Guard(s.e.opts.Policies, other) != filters.Guard(s.e.opts.Policies, c.route)
 }
 
-// appendSeparated appends a canonical path with slashes in the place of those of its escapes that are in escapes.
-func appendSeparated(dst, path []byte, escapes string) []byte {
+// appendKept appends a canonical path whose encoded slashes and backslashes stay what they are where escapes are decoded once.
+func appendKept(dst, path []byte) []byte {
+	dst = appendReplaced(dst, path, "%2F", "%252F")
+	if bytes.Contains(dst, []byte("%5C")) {
+		dst = appendReplaced(nil, dst, "%5C", "%255C")
+	}
+	return dst
+}
+
+// appendReplaced appends a canonical path with text in the place of those of its escapes that are in escapes.
+func appendReplaced(dst, path []byte, escapes, text string) []byte {
 	for i := 0; i < len(path); i++ {
-		if path[i] == '%' && i+2 < len(path) && strings.Contains(escapes, text(path[i:i+3])) {
-			dst = append(dst, '/')
+		if path[i] == '%' && i+2 < len(path) && strings.Contains(escapes, string(path[i:i+3])) {
+			dst = append(dst, text...)
 			i += 2
 			continue
 		}

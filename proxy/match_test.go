@@ -62,3 +62,39 @@ func TestEncodedSlashCannotEvadeAPolicy(t *testing.T) {
 		}
 	}
 }
+
+// Where a host is read as ingress-nginx reads it an encoded slash separates, and the Pod gets it as it came: a path is refused where a Pod that takes it for
+// text would read one that is protected otherwise.
+func TestEncodedSlashOfCompatCannotEvadeAPolicy(t *testing.T) {
+	pod := backend(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.URL.EscapedPath()) })
+	r := newRig(t, proxy.Options{Policies: []filters.Policy{filters.SSLRedirect()}})
+	b := router.Backend{Service: router.ServicePort{Namespace: "d", Name: "a"}, Weight: 1}
+	path := func(p string, values ...policy.Value) *router.Route {
+		pattern, err := router.NewNginxPattern(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &router.Route{
+			ID:       router.RouteID{Namespace: "d", Ingress: "i", Host: "a.test", Path: p, Type: router.Regex},
+			Backends: []router.Backend{b}, Policies: values, Pattern: pattern, Compat: true,
+		}
+	}
+	off, err := filters.SSLRedirect().ParseValues(policy.Values{"ssl-redirect": "false"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := policy.Value{Family: "ssl-redirect", Parsed: off}
+	table := router.NewTable([]*router.Route{path("/"), path("/same/"), path("/admin/", other)}, nil)
+	r.engine.Prepare(table)
+	r.engine.SetAddresses(b.Service.Service(), map[string][]router.Address{"": {{AddrPort: netip.MustParseAddrPort(pod), Ready: true}}})
+	r.engine.Publish(table)
+	for path, want := range map[string]int{
+		"/x%2Fy": 200, "/same%2Fx": 200, "/admin/x%2Fy": 200, "/x%252Fy": 200,
+		"/admin%2Fx": 400, "/admin%5Cx": 400, "/admin/x%2F..%2F..%2Fopen": 400, "/open/..%2Fadmin/x": 400, "/admin/..%5C..%2Fx": 400,
+	} {
+		res, body := r.do(http.MethodGet, "http://a.test"+path, nil)
+		if res.StatusCode != want || want == 200 && body != path {
+			t.Errorf("%s: %d %q, want %d", path, res.StatusCode, body, want)
+		}
+	}
+}
