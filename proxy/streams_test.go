@@ -365,3 +365,28 @@ func TestGRPCStatusOfOwnAnswers(t *testing.T) {
 		}
 	})
 }
+
+// nginx's pages are not for gRPC clients: what they are told is one line.
+func TestGRPCGetsNoPages(t *testing.T) {
+	overHTTP2(t, proxy.Options{}, func(t *testing.T, r *rig, c *http.Client, base string) {
+		t.Helper()
+		r.engine.Publish(new(router.Table).With(router.Change{Compat: true}))
+		for kind, page := range map[string]bool{"application/grpc": false, "text/plain": true} {
+			req, err := http.NewRequest(http.MethodPost, base+"/p.S/M", strings.NewReader("x"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Content-Type", kind)
+			res, err := c.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := io.ReadAll(res.Body)
+			res.Body.Close()
+			message := res.Header.Get("Grpc-Message")
+			if err != nil || strings.Contains(string(b), "<center>nginx</center>") != page || strings.Contains(message, "<") || (message == "") != page {
+				t.Errorf("%s: %d, grpc-message %q, body %q, %v", kind, res.StatusCode, message, b, err)
+			}
+		}
+	})
+}

@@ -286,13 +286,6 @@ func verdict(err error) (code http2.ErrCode, detail string, last bool) {
 	return 0, "", false
 }
 
-// CodeOf returns the code with which we have ended a connection for the error that Serve returned; ok is false where the peer, or the
-// network, ended it.
-func CodeOf(err error) (code http2.ErrCode, ok bool) {
-	code, _, ok = verdict(err)
-	return code, ok
-}
-
 // streamFault resets a stream that has broken a rule.
 func (l *link) streamFault(id uint32, code http2.ErrCode) error {
 	l.mu.Lock()

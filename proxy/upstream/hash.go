@@ -26,27 +26,6 @@ func (ClientAddr) Hash(x *exchange.Exchange) (uint64, bool) {
 	return hashAddr(a), true
 }
 
-// Target hashes path and query as the client sent them, as nginx's $request_uri.
-type Target struct{}
-
-// Hash hashes x.Request.Target.
-func (Target) Hash(x *exchange.Exchange) (uint64, bool) { return HashBytes(x.Request.Target), true }
-
-// Hostname hashes the host that was asked for.
-type Hostname struct{}
-
-// Hash hashes x.Request.Hostname.
-func (Hostname) Hash(x *exchange.Exchange) (uint64, bool) { return HashBytes(x.Request.Hostname), true }
-
-// Field hashes the first value of the request field of this name.
-type Field string
-
-// Hash hashes the field's value; a request without the field has no hash.
-func (f Field) Hash(x *exchange.Exchange) (uint64, bool) {
-	v, ok := x.Request.Fields.Lookup(string(f))
-	return HashBytes(v), ok
-}
-
 // HashBytes is the hash of the package's own Keys: FNV-1a, mixed. It has no seed, so that all replicas agree; it does not
 // resist a client who looks for collisions, who gains nothing but a Pod of their choice.
 func HashBytes(b []byte) uint64 {

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/tools/txtar"
 
 	"podlane.dev/podlane/config"
+	"podlane.dev/podlane/proxy/expr"
 	"podlane.dev/podlane/proxy/filters"
 	"podlane.dev/podlane/router/policy"
 )
@@ -205,6 +206,11 @@ lists what differs from ingress-nginx. The families are in the order in which th
 		for _, k := range p.FamilyKeys() {
 			writeKey(&b, &k)
 		}
+	}
+	b.WriteString("\n## Variables\n\nValues that \"may hold variables\", as nginx has them: $NAME, or ${NAME} where text follows. A value that is missing is empty; in lines of a log it is -.\n\n" +
+		"| variable | |\n|---|---|\n")
+	for _, v := range expr.Variables() {
+		fmt.Fprintf(&b, "| `$%s` | %s |\n", v.Name, strings.ReplaceAll(v.Doc, "|", "\\|"))
 	}
 	return b.String()
 }
