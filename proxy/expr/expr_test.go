@@ -134,6 +134,7 @@ var values = map[string][2]string{
 	"upstream_status":                 {"200", "-"},
 	"upstream_response_time":          {"1.234", "-"},
 	"upstream_header_time":            {"0.007", "-"},
+	"upstream_connect_time":           {"", "-"}, // TestTries
 	"upstream_response_length":        {"1000", "-"},
 	"upstream_http_content_type":      {"text/html", "-"},
 	"request_time":                    {"1.234", "-"},

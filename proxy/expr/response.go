@@ -29,45 +29,6 @@ func bytesSent(dst []byte, x *exchange.Exchange, _ *name) ([]byte, bool) {
 // tried reports whether the request went to a Pod, however that ended.
 func tried(x *exchange.Exchange) bool { return x.Upstream.Tries > 0 }
 
-func upstreamAddr(dst []byte, x *exchange.Exchange, _ *name) ([]byte, bool) {
-	if !x.Upstream.Addr.IsValid() {
-		return dst, false
-	}
-	return x.Upstream.Addr.AppendTo(dst), true
-}
-
-func upstreamStatus(dst []byte, x *exchange.Exchange, n *name) ([]byte, bool) {
-	if !tried(x) {
-		return dst, false
-	}
-	return status(dst, x, n)
-}
-
-func upstreamLength(dst []byte, x *exchange.Exchange, _ *name) ([]byte, bool) {
-	if !tried(x) {
-		return dst, false
-	}
-	length := x.BytesOut
-	if x.Response.Local {
-		length = 0
-	}
-	return strconv.AppendInt(dst, length, 10), true
-}
-
-func upstreamTime(dst []byte, x *exchange.Exchange, n *name) ([]byte, bool) {
-	if !tried(x) {
-		return dst, false
-	}
-	return requestTime(dst, x, n)
-}
-
-func upstreamHeaderTime(dst []byte, x *exchange.Exchange, _ *name) ([]byte, bool) {
-	if x.Timing.FirstByte.IsZero() || x.Timing.Start.IsZero() {
-		return dst, false
-	}
-	return milliseconds(dst, x.Timing.FirstByte.Sub(x.Timing.Start).Milliseconds()), true
-}
-
 func requestTime(dst []byte, x *exchange.Exchange, _ *name) ([]byte, bool) {
 	if x.Timing.Start.IsZero() {
 		return dst, false

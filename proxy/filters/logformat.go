@@ -35,7 +35,7 @@ func AccessLogFormat() Policy {
 						`[$proxy_upstream_name] [$proxy_alternative_upstream_name] $upstream_addr $upstream_response_length $upstream_response_time $upstream_status $req_id`,
 					Doc: "A line with variables of nginx.",
 					Differs: "the default is Podlane's own; variables that hold what clients prove themselves with ($http_authorization, cookies) are refused; " +
-						"$http_NAME is what the Pod gets, and of several tries $upstream_* tells the last; a line has 64 KiB at most; --access-log-drop-query does not change it",
+						"$http_NAME is what the Pod gets; a line has 64 KiB at most; --access-log-drop-query does not change it",
 				},
 				{
 					Name: "log-format-escape-json", Kind: policy.Bool, Where: policy.ConfigMap, Default: "false", Example: "true",
