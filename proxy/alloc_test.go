@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"podlane.dev/podlane/proxy"
+	"podlane.dev/podlane/proxy/observe"
 	"podlane.dev/podlane/proxy/upstream"
 )
 
@@ -64,13 +65,20 @@ func plainClient(t testing.TB, addr string) func() {
 
 func newPlainRig(t testing.TB) func() {
 	t.Helper()
+	return plainRig(t, proxy.Options{})
+}
+
+// plainRig returns a function that makes one request through an engine with the options o.
+func plainRig(t testing.TB, o proxy.Options) func() {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
 	go plainPod(l)
-	r := newRig(t, proxy.Options{MaxRequests: 1 << 30, Upstream: upstream.Options{MaxRequests: -1}})
+	o.MaxRequests, o.Upstream = 1<<30, upstream.Options{MaxRequests: -1}
+	r := newRig(t, o)
 	r.route("a.test", l.Addr().String())
 	return plainClient(t, r.addr)
 }
@@ -80,6 +88,25 @@ func TestPlainRequestAllocatesNothing(t *testing.T) {
 		t.Skip("the race detector makes sync.Pool drop objects at random")
 	}
 	request := newPlainRig(t)
+	for range 100 {
+		request()
+	}
+	if n := testing.AllocsPerRun(2000, request); n > 0 {
+		t.Errorf("%.2f allocations per request, want 0", n)
+	}
+}
+
+// With an access log, the tries and their times are kept, and cost nothing either.
+func TestLoggedRequestAllocatesNothing(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector makes sync.Pool drop objects at random")
+	}
+	access, err := observe.OpenAccessLog(observe.AccessLogOptions{Destination: "/dev/null"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = access.Close(t.Context()) }()
+	request := plainRig(t, proxy.Options{AccessLog: access})
 	for range 100 {
 		request()
 	}

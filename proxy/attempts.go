@@ -61,6 +61,7 @@ func (s *session) attempt(l *lane) (*pod, failure) {
 			s.repeat(f.why)
 		case a.rules != nil && s.unwanted(l, ep, &a):
 			s.lose(leg, failReset)
+			s.endLeg(exchange.UpstreamStatus)
 			s.repeat(exchange.UpstreamStatus)
 		default:
 			return leg, f
@@ -71,12 +72,13 @@ func (s *session) attempt(l *lane) (*pod, failure) {
 
 // attemptAt tries one endpoint. The error is one of connecting.
 func (s *session) attemptAt(l *lane, ep *upstream.Endpoint, a *attempts) (leg *pod, f failure, again repetition, err error) {
+	s.beginLeg(ep)
 	if a.repeated {
 		leg, err = s.reconnect(ep, a.profile)
 	} else {
 		leg, err = s.connect(ep, a.profile)
 	}
-	if err != nil {
+	if s.connected(leg, err); err != nil {
 		return nil, f, never, err
 	}
 	var start time.Time
@@ -84,6 +86,7 @@ func (s *session) attemptAt(l *lane, ep *upstream.Endpoint, a *attempts) (leg *p
 		start = time.Now()
 	}
 	f, again = s.try(leg)
+	s.answered(f)
 	if l.timed && f == (failure{}) {
 		l.view.Observe(ep, time.Since(start))
 	}
@@ -91,6 +94,7 @@ func (s *session) attemptAt(l *lane, ep *upstream.Endpoint, a *attempts) (leg *p
 		a.repeated = true
 		if leg, err = s.again(ep, a.profile); err == nil {
 			f, again = s.try(leg)
+			s.answered(f)
 		}
 	}
 	return leg, f, again, err
@@ -246,7 +250,10 @@ func (s *session) repeat(why exchange.Why) {
 func (s *session) again(ep *upstream.Endpoint, p *upstream.Profile) (*pod, error) {
 	s.x.Upstream.Tries++
 	s.rewind()
-	return s.reconnect(ep, p)
+	s.beginLeg(ep)
+	leg, err := s.reconnect(ep, p)
+	s.connected(leg, err)
+	return leg, err
 }
 
 // rewind makes the request ready to be sent again.

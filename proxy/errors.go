@@ -104,6 +104,7 @@ func (s *session) replace(pod *pod) {
 		}
 	}
 	s.drop(pod)
+	s.endLeg(exchange.UpstreamStatus)
 	if s.c.aborted.Load() {
 		s.fail(failClient)
 		return

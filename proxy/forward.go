@@ -5,7 +5,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"time"
 
 	"podlane.dev/podlane/proxy/bodies"
 	"podlane.dev/podlane/proxy/exchange"
@@ -68,10 +67,18 @@ func (c *chain) choose(x *exchange.Exchange) *lane {
 // endpoints takes nothing.
 func (c *chain) divert(x *exchange.Exchange) *lane {
 	main, canary := &c.lanes[0], &c.lanes[1]
+	up := &x.Upstream
 	switch {
-	case canary.pool == nil || canary.pool.Len() == 0 || main.sticky.Holds(x):
-		return main
-	case canary.sticky.Holds(x) || filters.Divert(&c.route.Alternative.Canary, x, rand.IntN):
+	case canary.pool == nil || canary.pool.Len() == 0:
+		up.CanaryBy = exchange.DecidedByAbsence
+	case main.sticky.Holds(x):
+		up.CanaryBy = exchange.DecidedByAffinity
+	case canary.sticky.Holds(x):
+		up.Canary, up.CanaryBy = true, exchange.DecidedByAffinity
+	default:
+		up.Canary, up.CanaryBy = filters.Divert(&c.route.Alternative.Canary, x, rand.IntN)
+	}
+	if up.Canary {
 		return canary
 	}
 	return main
@@ -204,9 +211,7 @@ func (s *session) readHead(pod *pod) error {
 		if err := pod.ReadResponse(x); err != nil {
 			return err
 		}
-		if s.e.opts.AccessLog != nil && x.Timing.FirstByte.IsZero() {
-			x.Timing.FirstByte = time.Now()
-		}
+		s.firstByte()
 		switch {
 		case x.Response.Status >= 200, x.Response.Status == 101 && len(x.Request.Upgrade) > 0:
 			return nil

@@ -57,6 +57,9 @@ func (s *session) log() {
 		Endpoint:   x.Upstream.Addr,
 		Tries:      x.Upstream.Tries,
 		Retry:      string(x.Upstream.Retry),
+		Canary:     x.Upstream.Canary,
+		CanaryBy:   x.Upstream.CanaryBy,
+		Legs:       x.Upstream.Legs,
 		Generation: s.generation,
 		RequestID:  x.RequestID,
 		UserAgent:  q.Fields.Get(exchange.UserAgent),
@@ -64,6 +67,7 @@ func (s *session) log() {
 	}
 	if r := x.Route; r != nil {
 		entry.Namespace, entry.Ingress, entry.Route = r.ID.Namespace, r.ID.Ingress, r.ID.Path
+		entry.RuleHost, entry.PathType = r.ID.Host, r.ID.Type.String()
 	}
 	s.e.opts.AccessLog.Append(&entry)
 }

@@ -205,6 +205,7 @@ func (s *session) record() {
 	x := s.x
 	s.recorded = true
 	x.Timing.End = time.Now()
+	s.lastLeg()
 	if x.Response.Status != 101 && x.Request.Version != exchange.TLS {
 		x.BytesIn = s.c.srv.BodyBytes()
 	}

@@ -179,10 +179,47 @@ type Upstream struct {
 	Retry Why
 	// Reused says that the answer came over a connection from the pool.
 	Reused bool
+	// Canary says that the canary was chosen, and CanaryBy what decided that it was, or was not; NoDecider where there is none.
+	Canary   bool
+	CanaryBy Decider
+	// Legs are the tries in their order, where a log or a trace asks for them.
+	Legs []Leg
+}
+
+// Decider is what decided between an Ingress and its canary.
+type Decider string
+
+// The deciders, in the order in which they are asked.
+const (
+	NoDecider         Decider = ""
+	DecidedByAbsence  Decider = "no-endpoint" // of the canary
+	DecidedByAffinity Decider = "affinity"
+	DecidedByHeader   Decider = "header"
+	DecidedByCookie   Decider = "cookie"
+	DecidedByWeight   Decider = "weight"
+)
+
+// Leg is one try of a request: where it went, and what became of it.
+type Leg struct {
+	Addr netip.AddrPort
+	// Pod is the name of the Pod at Addr, "" where it is not known.
+	Pod string
+	// Start is when the endpoint was chosen. Connect is how long a connection took, 0 over one from the pool. FirstByte and Whole are from Start to
+	// the first byte of the answer and to the end of the try; 0 where not reached.
+	Start                     time.Time
+	Connect, FirstByte, Whole time.Duration
+	// Status is that of the answer, 0 where there was none.
+	Status int
+	// Version is what the Pod spoke, 0 where it did not.
+	Version Version
+	// Why is why the try failed, or its answer was not wanted; NoReason for the one whose answer the client got.
+	Why Why
+	// Reused says that it went over a connection from the pool.
+	Reused bool
 }
 
 // Timing holds instants of the Exchange on the monotonic clock; zero where not reached, and FirstByte also where no access log
-// asks for it.
+// or trace asks for it.
 type Timing struct {
 	Start, FirstByte, End time.Time
 }
@@ -238,7 +275,10 @@ func (x *Exchange) clear() {
 	q.User = keep(q.User)
 	q.hostBuf, q.targetBuf, x.pathBuf = keep(q.hostBuf), keep(q.targetBuf), keep(x.pathBuf)
 	a.Status, a.Reason, a.Version, a.Body, a.Local, a.Why, a.Anonymous = 0, nil, 0, nil, false, NoReason, false
+	legs := x.Upstream.Legs
+	clear(legs)
 	x.Client, x.Upstream, x.Timing = Client{}, Upstream{}, Timing{}
+	x.Upstream.Legs = legs[:0] // of the few that a request may have
 	x.Route, x.RequestID, x.RequestIDMade, x.BytesIn, x.BytesOut = nil, nil, false, 0, 0
 	x.Waiter, x.Grant = nil, nil
 	x.Scratch = keep(x.Scratch)

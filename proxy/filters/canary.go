@@ -100,23 +100,24 @@ func isToken(s string) bool {
 	return s != ""
 }
 
-// Divert reports whether the request of x goes to the canary c. draw returns a random number from 0 to below its argument, for what the weight decides.
-func Divert(c *router.Canary, x *exchange.Exchange, draw func(int) int) bool {
+// Divert reports whether the request of x goes to the canary c, and what decided that. draw returns a random number from 0 to below its argument, for
+// what the weight decides.
+func Divert(c *router.Canary, x *exchange.Exchange, draw func(int) int) (canary bool, by exchange.Decider) {
 	if c.Header != "" {
 		if value, ok := x.Request.Fields.Lookup(c.Header); ok {
 			if says, decided := headerSays(c, value); decided {
-				return says
+				return says, exchange.DecidedByHeader
 			}
 		}
 	}
 	if c.Cookie != "" {
 		if value, ok := Cookie(x, c.Cookie); ok {
 			if says, decided := wordSays(value); decided {
-				return says
+				return says, exchange.DecidedByCookie
 			}
 		}
 	}
-	return c.Weight > 0 && draw(c.Total) < c.Weight
+	return c.Weight > 0 && draw(c.Total) < c.Weight, exchange.DecidedByWeight
 }
 
 // headerSays returns what the field of c's Header decides.

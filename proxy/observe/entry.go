@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"strconv"
 	"time"
+
+	"podlane.dev/podlane/proxy/exchange"
 )
 
 // Entry is one line of the access log: one request, what became of it, and what decided that. The engine fills it from
@@ -34,14 +36,19 @@ type Entry struct {
 	Duration, FirstByte time.Duration
 	// Generation is that of the Table that routed the request.
 	Generation uint64
-	// Namespace, Ingress and Route (the path as declared) are what matched; all are empty without a match.
-	Namespace, Ingress, Route string
+	// Namespace, Ingress, and the rule's host, path (Route) and pathType as declared are what matched; all are empty without a match.
+	Namespace, Ingress, RuleHost, Route, PathType string
+	// Canary says that the canary was chosen, and CanaryBy what decided; NoDecider where there is none.
+	Canary   bool
+	CanaryBy exchange.Decider
 	// Service and Port name the Backend; Pod and Endpoint are where the last try went.
 	Service, Port, Pod string
 	Endpoint           netip.AddrPort
 	// Tries counts attempts that reached for an endpoint, and Retry is why the last of several was made.
 	Tries int
 	Retry string
+	// Legs are the tries, each with its endpoint, why it failed, and its times.
+	Legs []exchange.Leg
 	// RequestID is the value of X-Request-ID; UserAgent and Referer are the client's header fields.
 	RequestID, UserAgent, Referer []byte
 }
@@ -93,7 +100,13 @@ func appendDecision(b []byte, e *Entry) []byte {
 	}
 	b = appendText(b, `,"namespace":`, e.Namespace)
 	b = appendText(b, `,"ingress":`, e.Ingress)
+	b = appendText(b, `,"rule_host":`, e.RuleHost)
 	b = appendText(b, `,"route":`, e.Route)
+	b = appendText(b, `,"path_type":`, e.PathType)
+	if e.CanaryBy != exchange.NoDecider {
+		b = strconv.AppendBool(append(b, `,"canary":`...), e.Canary)
+		b = appendText(b, `,"canary_by":`, string(e.CanaryBy))
+	}
 	b = appendText(b, `,"service":`, e.Service)
 	b = appendText(b, `,"port":`, e.Port)
 	b = appendText(b, `,"pod":`, e.Pod)
@@ -102,7 +115,45 @@ func appendDecision(b []byte, e *Entry) []byte {
 		b = append(b, `,"tries":`...)
 		b = strconv.AppendInt(b, int64(e.Tries), 10)
 	}
-	return appendText(b, `,"retry":`, e.Retry)
+	b = appendText(b, `,"retry":`, e.Retry)
+	switch n := len(e.Legs); {
+	case n == 1:
+		// Endpoint and Pod are the line's.
+		b = appendTimes(b, &e.Legs[0])
+	case n > 1:
+		b = appendLegs(b, e.Legs)
+	}
+	return b
+}
+
+// appendTimes appends the times of a try.
+func appendTimes(b []byte, l *exchange.Leg) []byte {
+	if l.Connect > 0 {
+		b = appendSeconds(append(b, `,"connect":`...), l.Connect)
+	}
+	if l.FirstByte > 0 {
+		b = appendSeconds(append(b, `,"upstream_first_byte":`...), l.FirstByte)
+	}
+	return appendSeconds(append(b, `,"upstream_duration":`...), l.Whole)
+}
+
+// appendLegs appends several tries.
+func appendLegs(b []byte, legs []exchange.Leg) []byte {
+	b = append(b, `,"attempts":[`...)
+	for i := range legs {
+		l := &legs[i]
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(l.Addr.AppendTo(append(b, `{"endpoint":"`...)), '"')
+		b = appendText(b, `,"pod":`, l.Pod)
+		b = appendText(b, `,"why":`, string(l.Why))
+		if l.Status != 0 {
+			b = strconv.AppendInt(append(b, `,"status":`...), int64(l.Status), 10)
+		}
+		b = append(appendTimes(b, l), '}')
+	}
+	return append(b, ']')
 }
 
 // appendURL appends the key and a URL or request target: without user information, which is a credential that Referer and a

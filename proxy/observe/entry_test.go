@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"podlane.dev/podlane/proxy/exchange"
 )
 
 // fullEntry has every field set.
@@ -32,16 +34,27 @@ func fullEntry() *Entry {
 		Generation: 42,
 		Namespace:  "shop",
 		Ingress:    "web",
+		RuleHost:   "*.example.com",
 		Route:      "/a",
+		PathType:   "Prefix",
+		Canary:     true,
+		CanaryBy:   exchange.DecidedByWeight,
 		Service:    "cart",
 		Port:       "http",
 		Pod:        "cart-6f9c-x",
 		Endpoint:   netip.MustParseAddrPort("[2001:db8::1]:8080"),
 		Tries:      2,
 		Retry:      "connect-failed",
-		RequestID:  []byte("c0ffee"),
-		UserAgent:  []byte("curl/8"),
-		Referer:    []byte("https://example.com/x?y"),
+		Legs: []exchange.Leg{
+			{Addr: netip.MustParseAddrPort("10.0.0.1:80"), Pod: `"hostile`, Why: exchange.ConnectFailed, Whole: 2 * time.Millisecond},
+			{
+				Addr: netip.MustParseAddrPort("[2001:db8::1]:8080"), Pod: "cart-6f9c-x", Status: 200, Connect: time.Millisecond,
+				FirstByte: 3 * time.Millisecond, Whole: time.Second,
+			},
+		},
+		RequestID: []byte("c0ffee"),
+		UserAgent: []byte("curl/8"),
+		Referer:   []byte("https://example.com/x?y"),
 	}
 }
 
@@ -50,8 +63,12 @@ func line(c encoder, e *Entry) string { return string(c.append(nil, e)) }
 func TestEntryLine(t *testing.T) {
 	const want = `{"time":"2026-03-04T04:06:07.008009Z","client":"192.0.2.1:40000","method":"GET","scheme":"https","host":"www.example.com",` +
 		`"path":"/a/b?c=d&e","protocol":"HTTP/1.1","status":200,"reason":"no-endpoint","bytes_in":12,"bytes_out":34567,"duration":1.234567,` +
-		`"first_byte":0.000000,"generation":42,"namespace":"shop","ingress":"web","route":"/a","service":"cart","port":"http",` +
-		`"pod":"cart-6f9c-x","endpoint":"[2001:db8::1]:8080","tries":2,"retry":"connect-failed","request_id":"c0ffee","user_agent":"curl/8",` +
+		`"first_byte":0.000000,"generation":42,"namespace":"shop","ingress":"web","rule_host":"*.example.com",` +
+		`"route":"/a","path_type":"Prefix","canary":true,"canary_by":"weight","service":"cart","port":"http",` +
+		`"pod":"cart-6f9c-x","endpoint":"[2001:db8::1]:8080","tries":2,"retry":"connect-failed",` +
+		`"attempts":[{"endpoint":"10.0.0.1:80","pod":"\"hostile","why":"connect-failed","upstream_duration":0.002000},` +
+		`{"endpoint":"[2001:db8::1]:8080","pod":"cart-6f9c-x","status":200,"connect":0.001000,"upstream_first_byte":0.003000,"upstream_duration":1.000000}],` +
+		`"request_id":"c0ffee","user_agent":"curl/8",` +
 		`"referer":"https://example.com/x?y","tls":"TLSv1.3"}` + "\n"
 	if got := line(encoder{}, fullEntry()); got != want {
 		t.Errorf("got  %swant %s", got, want)
@@ -69,6 +86,16 @@ func TestEntryLine(t *testing.T) {
 	}
 	if len(fields) != e.NumField() {
 		t.Errorf("%d fields in the line, %d in Entry", len(fields), e.NumField())
+	}
+}
+
+// The times of the only try stand on the line itself: its endpoint and Pod are there too.
+func TestEntryWithOneTry(t *testing.T) {
+	const want = `{"time":"0001-01-01T00:00:00.000000Z","status":0,"bytes_in":0,"bytes_out":0,"duration":0.000000,"tries":1,` +
+		`"upstream_first_byte":0.003000,"upstream_duration":1.000000}` + "\n"
+	e := &Entry{Tries: 1, Legs: []exchange.Leg{{Addr: netip.MustParseAddrPort("10.0.0.1:80"), FirstByte: 3 * time.Millisecond, Whole: time.Second, Reused: true}}}
+	if got := line(encoder{}, e); got != want {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }
 
