@@ -20,7 +20,7 @@ type layer struct {
 // The modules of others, by what they are for.
 var (
 	objects    = []string{"k8s.io/api", "k8s.io/apimachinery"}
-	kubernetes = []string{"k8s.io/api", "k8s.io/apimachinery", "k8s.io/client-go", "sigs.k8s.io/controller-runtime", "github.com/go-logr/logr"}
+	kubernetes = []string{"k8s.io/api", "k8s.io/apimachinery", "k8s.io/client-go", "k8s.io/streaming", "sigs.k8s.io/controller-runtime", "github.com/go-logr/logr"}
 	logs       = []string{"github.com/go-logr/zapr", "go.uber.org/zap", "k8s.io/klog/v2"}
 	flags      = []string{"github.com/spf13/pflag"}
 	commands   = []string{"github.com/spf13/cobra"}
@@ -38,6 +38,7 @@ var layers = []layer{
 		"cmd/podlane", []string{"*"}, slices.Concat(kubernetes, logs, flags, commands, files, prometheus, sys),
 		"here, and only here, flags become objects and the parts meet",
 	},
+	{"cmd/podlane/replicas", nil, kubernetes, "it finds Pods and forwards their ports, and knows nothing of what they serve"},
 	{
 		"config", []string{"router/ingress", "router/manifest", "router/endpoints", "proxy", "tls/certs", "tls/server"}, slices.Concat(flags, objects),
 		"options are values of the packages that use them; nothing is started here",

@@ -65,6 +65,7 @@ var direct = map[string]string{
 	"k8s.io/apimachinery":                 "their machinery",
 	"k8s.io/client-go":                    "the API client",
 	"k8s.io/klog/v2":                      "cmd: client-go's log, sent to ours",
+	"k8s.io/streaming":                    "cmd/podlane/replicas: the types of client-go's port-forward",
 	"sigs.k8s.io/controller-runtime":      "caches, queues, leader election",
 	"sigs.k8s.io/json":                    "router/manifest: the API server's own strict decoding",
 	"sigs.k8s.io/yaml":                    "serve: manifests",
