@@ -244,6 +244,9 @@ type Exchange struct {
 	// Grant is what an authentication service said of the client, nil where none was asked.
 	Grant *Grant
 
+	// Rehearsal is set where nobody sent the request: see Rehearsal.
+	Rehearsal *Rehearsal
+
 	// Scratch is memory that a codec or filter may use while the Exchange lasts, by appending to it.
 	Scratch []byte
 
@@ -280,7 +283,7 @@ func (x *Exchange) clear() {
 	x.Client, x.Upstream, x.Timing = Client{}, Upstream{}, Timing{}
 	x.Upstream.Legs = legs[:0] // of the few that a request may have
 	x.Route, x.RequestID, x.RequestIDMade, x.BytesIn, x.BytesOut = nil, nil, false, 0, 0
-	x.Waiter, x.Grant = nil, nil
+	x.Waiter, x.Grant, x.Rehearsal = nil, nil, nil
 	x.Scratch = keep(x.Scratch)
 }
 

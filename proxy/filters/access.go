@@ -19,6 +19,11 @@ const (
 	Failed
 )
 
+// String returns the finding in words.
+func (a Access) String() string {
+	return [...]string{"no opinion", "lets the request in", "keeps the request out", "wants to know who the client is", "could not check"}[a]
+}
+
 // AccessCheck decides whether requests of one Route may pass: source ranges, passwords, an authentication service. It is made once per Route at Publish
 // and is used concurrently; it must not keep x or anything that x handed out.
 //
@@ -36,6 +41,7 @@ func (c *Chain) OnAccess(check AccessCheck) {
 		c.OnRequest(&c.access)
 	}
 	c.access.checks = append(c.access.checks, check)
+	c.access.by = append(c.access.by, c.compiling)
 }
 
 // SatisfyAny lets in what one of the checks lets in, where otherwise all must.
@@ -44,6 +50,7 @@ func (c *Chain) SatisfyAny() { c.access.any = true }
 // access is the filter of a Chain's checks.
 type access struct {
 	checks []AccessCheck
+	by     []string // their families
 	any    bool
 }
 
@@ -52,12 +59,21 @@ func (a *access) FilterRequest(x *exchange.Exchange) exchange.Verdict {
 	if a.any {
 		return a.one(x)
 	}
-	for _, check := range a.checks {
-		if check.CheckAccess(x) > Allowed {
+	for i := range a.checks {
+		if a.check(i, x) > Allowed {
 			return exchange.Answered
 		}
 	}
 	return exchange.Continue
+}
+
+// check makes the i-th check.
+func (a *access) check(i int, x *exchange.Exchange) Access {
+	found := a.checks[i].CheckAccess(x)
+	if x.Rehearsal != nil && found != NoOpinion {
+		x.Rehearsal.Note("%s: %s", a.by[i], found)
+	}
+	return found
 }
 
 // one asks until a check lets x in. Where none does, the answer is that of the last that asks who the client is, else of the last that keeps it
@@ -65,11 +81,11 @@ func (a *access) FilterRequest(x *exchange.Exchange) exchange.Verdict {
 func (a *access) one(x *exchange.Exchange) exchange.Verdict {
 	var kept exchange.Response
 	worst := NoOpinion
-	for _, check := range a.checks {
+	for i := range a.checks {
 		if worst == Unauthorized {
 			kept, x.Response = x.Response, exchange.Response{}
 		}
-		switch found := check.CheckAccess(x); found {
+		switch found := a.check(i, x); found {
 		case Allowed:
 			x.Withdraw()
 			return exchange.Continue

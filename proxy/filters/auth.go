@@ -209,6 +209,9 @@ func (d *digestCheck) CheckAccess(x *exchange.Exchange) Access {
 	if text, ok := after(x.Request.Fields.Get(exchange.Authorization), "digest "); ok {
 		if answer, err := passwords.ParseAnswer(string(text)); err == nil {
 			asked := passwords.Asked{Method: string(x.Request.Method), Target: string(x.Request.Target), Now: x.Timing.Start}
+			if asked.Peek = x.Rehearsal != nil; asked.Peek {
+				x.Rehearsal.Note("the proof was not used up")
+			}
 			if proof = d.nonces.Verify(d.file, &answer, asked); proof == passwords.Proven {
 				x.Request.User = append(x.Request.User[:0], answer.User...)
 				return Allowed

@@ -81,6 +81,9 @@ func (v *block) FilterRequest(x *exchange.Exchange) exchange.Verdict {
 		return exchange.Continue
 	}
 	forbid(x)
+	if x.Rehearsal != nil {
+		x.Rehearsal.Watch("block", x, func() exchange.Verdict { return exchange.Answered })
+	}
 	return exchange.Answered
 }
 

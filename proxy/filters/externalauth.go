@@ -145,7 +145,12 @@ func (a *authCheck) CheckAccess(x *exchange.Exchange) Access {
 		x.Scratch = x.Scratch[:at]
 		answer = a.cache.find(key, x.Timing.Start)
 	}
-	if answer == nil {
+	switch {
+	case answer != nil:
+		x.Rehearsal.Note("what the authentication service said before is remembered")
+	case x.Rehearsal != nil:
+		return a.rehearse(x)
+	default:
 		answer = a.ask(x, key)
 	}
 	if answer == nil {
@@ -208,6 +213,33 @@ func (a *authCheck) ask(x *exchange.Exchange, key cacheKey) *authAnswer {
 		}
 	}
 	return answer
+}
+
+// rehearse tells what the service would be asked, and takes it that the answer is yes.
+func (a *authCheck) rehearse(x *exchange.Exchange) Access {
+	q, ok := a.question(x)
+	if !ok {
+		x.Answer(statusInternalError, exchange.Unauthorized, "500 Internal Server Error: the authentication service did not answer\n")
+		return Failed
+	}
+	address := withoutUser(q.URL)
+	x.Rehearsal.Note("would ask %s %s", q.Method, address)
+	x.Rehearsal.Assume("%s answers 2xx: it was not asked", address)
+	return Allowed
+}
+
+// withoutUser returns a URL without the name and password that it may hold, and without its query, which may hold what a client proves its
+// identity with.
+func withoutUser(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return "(a URL that does not parse)"
+	}
+	u.User = nil
+	if u.RawQuery != "" {
+		u.RawQuery = "…"
+	}
+	return u.String()
 }
 
 // question returns what the service is asked about x; ok is false where that cannot be asked.

@@ -181,11 +181,28 @@ func (f *limitFilter) FilterRequest(x *exchange.Exchange) exchange.Verdict {
 	key := x.Scratch[at:]
 	x.Scratch = x.Scratch[:at]
 	switch {
+	case x.Rehearsal != nil:
+		return f.rehearse(key, x)
 	case !f.take(key, int64(x.Timing.Start.Sub(f.runtime.Epoch))):
 		x.Answer(f.rateStatus, exchange.Limited, "too many requests\n")
 	case !f.acquire(key, x):
 		x.Answer(f.atOnceStatus, exchange.Limited, "too many requests at once\n")
 	default:
+		return exchange.Continue
+	}
+	return exchange.Answered
+}
+
+// rehearse is what FilterRequest comes to, with nothing counted.
+func (f *limitFilter) rehearse(key []byte, x *exchange.Exchange) exchange.Verdict {
+	now := int64(x.Timing.Start.Sub(f.runtime.Epoch))
+	switch {
+	case f.second != nil && !f.second.Check(key, now), f.minute != nil && !f.minute.Check(key, now):
+		x.Answer(f.rateStatus, exchange.Limited, "too many requests\n")
+	case f.connections != nil && !f.connections.Check(key):
+		x.Answer(f.atOnceStatus, exchange.Limited, "too many requests at once\n")
+	default:
+		x.Rehearsal.Note("there is room within the limits at this moment; the request was not counted")
 		return exchange.Continue
 	}
 	return exchange.Answered

@@ -109,10 +109,17 @@ func (m *Mirror) Bodies() bool { return m.body }
 
 // Copy returns a copy of x's request, without its body, or nil where there is room for none.
 func (m *Mirror) Copy(x *exchange.Exchange) *subrequest.Copy {
+	at := len(x.Scratch)
+	if x.Rehearsal != nil {
+		x.Rehearsal.Watch("mirror", x, func() exchange.Verdict {
+			x.Rehearsal.Note("a copy would go to %s", m.target.AppendEscaped(nil, x, expr.EscapeURL))
+			return exchange.Continue
+		})
+		return nil
+	}
 	if m.runtime.Subrequests.Busy() {
 		return nil
 	}
-	at := len(x.Scratch)
 	x.Scratch = m.target.AppendEscaped(x.Scratch, x, expr.EscapeURL)
 	r := &subrequest.Request{Method: string(x.Request.Method), URL: string(x.Scratch[at:])}
 	r.Forward(&x.Request.Fields)

@@ -110,12 +110,16 @@ type Chain struct {
 
 	access  access
 	release []func()
+	// requestBy are the families of Request, for rehearsals; compiling is the one that is being compiled.
+	requestBy []string
+	compiling string
 }
 
 // OnRequest adds a filter, which may be nil.
 func (c *Chain) OnRequest(f exchange.RequestFilter) {
 	if f != nil {
 		c.Request = append(c.Request, f)
+		c.requestBy = append(c.requestBy, c.compiling)
 	}
 }
 
@@ -146,15 +150,16 @@ func Compile(policies []Policy, r *router.Route, rt *Runtime) *Chain {
 			v, ok = p.DefaultValue(r)
 		}
 		if ok {
+			c.compiling = p.FamilyName()
 			p.Compile(c, v)
 		}
 	}
 	// These come before all that filters requests, and their answers pass what filters answers, as in nginx.
 	switch {
 	case r.AppendSlash:
-		c.Request = []exchange.RequestFilter{AppendSlash{c.Locations}}
+		c.Request, c.requestBy = []exchange.RequestFilter{AppendSlash{c.Locations}}, []string{router.RewriteFamily}
 	case r.SendTo != "":
-		c.Request = []exchange.RequestFilter{SendToHost{r.SendTo, c.RedirectCode}}
+		c.Request, c.requestBy = []exchange.RequestFilter{SendToHost{r.SendTo, c.RedirectCode}}, []string{router.ServerNamesFamily}
 	}
 	return c
 }
@@ -215,8 +220,22 @@ func valueOf(r *router.Route, family string) (any, bool) {
 
 // FilterRequest runs the request filters until one answers.
 func (c *Chain) FilterRequest(x *exchange.Exchange) exchange.Verdict {
+	if x.Rehearsal != nil {
+		return c.rehearse(x)
+	}
 	for _, f := range c.Request {
 		if f.FilterRequest(x) == exchange.Answered {
+			return exchange.Answered
+		}
+	}
+	return exchange.Continue
+}
+
+// rehearse is FilterRequest for an Exchange with a Rehearsal, which is told what each filter did.
+func (c *Chain) rehearse(x *exchange.Exchange) exchange.Verdict {
+	for i, f := range c.Request {
+		verdict := x.Rehearsal.Watch(c.requestBy[i], x, func() exchange.Verdict { return f.FilterRequest(x) })
+		if verdict == exchange.Answered {
 			return exchange.Answered
 		}
 	}

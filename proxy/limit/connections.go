@@ -58,6 +58,19 @@ func (z *ConnectionZone) Acquire(key []byte) (Slot, bool) {
 	return Slot{z, d}, true
 }
 
+// Check reports what Acquire would, and counts nothing.
+func (z *ConnectionZone) Check(key []byte) bool {
+	if len(key) == 0 {
+		return true
+	}
+	d := z.zones.digest(key)
+	c := &z.shards[d.shard(shardCount)]
+	limit := z.limit.Load()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return limit <= 0 || c.of[d] < limit
+}
+
 // Len is the number of keys with requests under way.
 func (z *ConnectionZone) Len() int {
 	n := 0

@@ -199,6 +199,8 @@ func unquote(text string) (value, rest string, ok bool) {
 type Asked struct {
 	Method, Target string
 	Now            time.Time
+	// Peek leaves the count of the nonce unused.
+	Peek bool
 }
 
 // Proof is what an Answer proves.
@@ -226,7 +228,7 @@ func (n *Nonces) Verify(f *DigestFile, a *Answer, q Asked) Proof {
 		return NotProven
 	}
 	// Only who knows the password takes memory.
-	if !n.use(a.nonce, a.count, q.Now) {
+	if !n.use(a.nonce, a.count, q) {
 		return Stale
 	}
 	return Proven

@@ -72,14 +72,14 @@ func (n *Nonces) code(text []byte) []byte {
 	return m.Sum(nil)
 }
 
-// use reports whether that count of a nonce may be used now, and marks it as used.
-func (n *Nonces) use(nonce string, count uint32, now time.Time) bool {
+// use reports whether that count of a nonce may be used for q, and marks it as used unless q only peeks.
+func (n *Nonces) use(nonce string, count uint32, q Asked) bool {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(nonce)
 	if err != nil || len(b) != nonceSize || !hmac.Equal(n.code(b[:16])[:16], b[16:]) {
 		return false
 	}
 	number, made := binary.BigEndian.Uint64(b), time.Duration(binary.BigEndian.Uint64(b[8:]))
-	if age := now.Sub(n.began) - made; age > nonceLife {
+	if age := q.Now.Sub(n.began) - made; age > nonceLife {
 		return false
 	}
 	n.mu.Lock()
@@ -89,8 +89,15 @@ func (n *Nonces) use(nonce string, count uint32, now time.Time) bool {
 		if number <= n.forgotten || count == 0 {
 			return false
 		}
+		if q.Peek {
+			return true
+		}
 		c = new(counts)
 		n.remember(number, c)
+	}
+	if q.Peek {
+		copied := *c
+		return copied.take(count)
 	}
 	return c.take(count)
 }
