@@ -191,12 +191,13 @@ func (r *policyReader) parse(s *policySet) {
 		byFamily[at.family][at.key.Name] = winner
 	}
 	for i, f := range r.families {
-		parsed := r.settings.of(s.mode).byFamily[i]
+		usual := r.settings.of(s.mode)
+		parsed, by := usual.byFamily[i], usual.given[i]
 		if byFamily[i] != nil {
-			parsed = r.parseFamily(s, i, byFamily[i])
+			parsed, by = r.parseFamily(s, i, byFamily[i])
 		}
 		if parsed != nil && !f.IsGlobal() {
-			s.values = append(s.values, policy.Value{Family: f.FamilyName(), Parsed: parsed})
+			s.values = append(s.values, policy.Value{Family: f.FamilyName(), Parsed: parsed, Given: by})
 		}
 	}
 }
@@ -207,9 +208,9 @@ func (s *policySet) unknown(annotation, key string) {
 	s.report(annotationField(annotation), p)
 }
 
-// parseFamily returns a family's value, nil where there is none. An annotation that cannot be used is reported; where that closes no route, the
+// parseFamily returns a family's value, nil where there is none, and who gave it. An annotation that cannot be used is reported; where that closes no route, the
 // others of the family hold, and for it what would hold without it.
-func (r *policyReader) parseFamily(s *policySet, i int, keys map[string]given) any {
+func (r *policyReader) parseFamily(s *policySet, i int, keys map[string]given) (any, []policy.Given) {
 	f := r.families[i]
 	for {
 		from := &source{objects: r.objects, namespace: s.object.Namespace, foreign: r.settings.rules.CrossNamespace, compat: s.mode == compatible, operator: r.settings.object.Namespace}
@@ -221,7 +222,7 @@ func (r *policyReader) parseFamily(s *policySet, i int, keys map[string]given) a
 		parsed, err := parseValues(f, values, from)
 		s.looked.add(from.looked)
 		if err == nil {
-			return parsed
+			return parsed, r.given(i, r.settings, from, keys)
 		}
 		for _, one := range split(err) {
 			// The annotation that the error names, else the first of the family.
@@ -236,10 +237,11 @@ func (r *policyReader) parseFamily(s *policySet, i int, keys map[string]given) a
 			delete(keys, key)
 		}
 		if s.denied != "" {
-			return nil
+			return nil, nil
 		}
 		if len(keys) == 0 {
-			return r.settings.of(s.mode).byFamily[i]
+			usual := r.settings.of(s.mode)
+			return usual.byFamily[i], usual.given[i]
 		}
 	}
 }

@@ -132,7 +132,7 @@ func (m *merger) path(c *compiled, claim *pathClaim) {
 		m.routes = append(m.routes, newRoute(c, claim.backend, state))
 		return
 	}
-	p := Problem{Object: c.object, Field: pathField(claim.rule, claim.index), Reason: PathConflict, Effect: RouteDropped}
+	p := Problem{Object: c.object, Field: pathField(claim.rule, claim.index), Reason: PathConflict, Effect: RouteDropped, Route: id}
 	if winner.by == c {
 		if sameBackend(winner.claim.backend, claim.backend) {
 			return // said twice, nothing is lost
@@ -167,6 +167,7 @@ func (m *merger) defaults(claimants []claimant) {
 		default:
 			m.problems = append(m.problems, Problem{
 				Object: c.object, Field: "spec.defaultBackend", Reason: DefaultBackendConflict, Effect: Ignored,
+				Route:   router.RouteID{Namespace: c.object.Namespace, Ingress: c.object.Name, Host: m.name},
 				Message: fmt.Sprintf("the default backend of %s is that of Ingress %s, which is %s", hostText(m.name), winner.name(), olderText(winner, c.compiled)),
 			})
 		}
@@ -188,6 +189,7 @@ func mergeDefaults(sorted []*compiled, old *router.Route) (*router.Route, []Prob
 		}
 		problems = append(problems, Problem{
 			Object: c.object, Field: "spec.defaultBackend", Reason: DefaultBackendConflict, Effect: Ignored,
+			Route:   router.RouteID{Namespace: c.object.Namespace, Ingress: c.object.Name},
 			Message: fmt.Sprintf("the default backend for all hosts is that of Ingress %s, which is %s", winner.name(), olderText(winner, c)),
 		})
 	}

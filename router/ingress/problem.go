@@ -1,6 +1,10 @@
 package ingress
 
-import "fmt"
+import (
+	"fmt"
+
+	"podlane.dev/podlane/router"
+)
 
 // Object names the Kubernetes object that a Problem is about. It is comparable.
 type Object struct{ Kind, Namespace, Name, UID string }
@@ -41,6 +45,8 @@ type Problem struct {
 	Effect Effect
 	// Message says what is wrong and what to change. It never holds a Secret's data.
 	Message string
+	// Route is what the route would have been that another one has taken the place of, for PathConflict and DefaultBackendConflict.
+	Route router.RouteID
 	// Source is file:line where the object came from a file, else "".
 	Source string
 }

@@ -34,6 +34,7 @@ type settings struct {
 type defaults struct {
 	// byFamily has an entry for each family; nil where nothing is said.
 	byFamily []any
+	given    [][]policy.Given
 	values   []policy.Value
 }
 
@@ -92,7 +93,7 @@ func (r *policyReader) newSettings(c *corev1.ConfigMap, o objects) *settings {
 	s.plain, s.compat = r.defaults(s, o, strict), r.defaults(s, o, compatible)
 	for i, f := range r.families {
 		if f.IsGlobal() && s.plain.byFamily[i] != nil {
-			s.globals = append(s.globals, policy.Value{Family: f.FamilyName(), Parsed: s.plain.byFamily[i]})
+			s.globals = append(s.globals, policy.Value{Family: f.FamilyName(), Parsed: s.plain.byFamily[i], Given: s.plain.given[i]})
 		}
 		if rules, ok := s.plain.byFamily[i].(router.Rules); ok {
 			s.rules = rules
@@ -156,7 +157,7 @@ func (s *settings) refuse(key *policy.Key, err error) {
 
 // defaults returns what holds for an Ingress without annotations.
 func (r *policyReader) defaults(s *settings, o objects, m mode) defaults {
-	d := defaults{byFamily: make([]any, len(r.families))}
+	d := defaults{byFamily: make([]any, len(r.families)), given: make([][]policy.Given, len(r.families))}
 	for i, f := range r.families {
 		from := r.source(s, o, m)
 		values := r.layers(i, s, m, from)
@@ -168,9 +169,9 @@ func (r *policyReader) defaults(s *settings, o objects, m mode) defaults {
 		if err != nil {
 			continue // reported by check; the compat values are constants that are tested
 		}
-		d.byFamily[i] = parsed
+		d.byFamily[i], d.given[i] = parsed, r.given(i, s, from, nil)
 		if !f.IsGlobal() {
-			d.values = append(d.values, policy.Value{Family: f.FamilyName(), Parsed: parsed})
+			d.values = append(d.values, policy.Value{Family: f.FamilyName(), Parsed: parsed, Given: d.given[i]})
 		}
 	}
 	return d
@@ -190,6 +191,25 @@ func (r *policyReader) layers(i int, s *settings, m mode, from *source) policy.V
 		}
 	}
 	return values
+}
+
+// given tells who gave the values of a family that from has; keys are the annotations among them.
+func (r *policyReader) given(i int, s *settings, from *source, keys map[string]given) []policy.Given {
+	list := make([]policy.Given, 0, len(from.values))
+	for _, key := range r.families[i].FamilyKeys() {
+		value, there := from.values[key.Name]
+		annotation := keys[key.Name].annotation
+		switch {
+		case !there:
+		case annotation != "":
+			list = append(list, policy.Given{By: policy.ByAnnotation, Name: annotation, Value: value})
+		case from.ofOperator[key.Name]:
+			list = append(list, policy.Given{By: policy.ByConfigMap, Name: key.SettingName(), Value: value, Object: s.object.Namespace + "/" + s.object.Name})
+		default:
+			list = append(list, policy.Given{By: policy.ByCompat, Name: key.Name, Value: value})
+		}
+	}
+	return list
 }
 
 // source returns the policy.Source for what s says.

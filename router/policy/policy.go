@@ -101,7 +101,32 @@ type Source interface {
 type Value struct {
 	Family string
 	Parsed any
+	// Given are the keys that it was made of, in the order of the family, for explanations. It is no part of the value's text.
+	Given []Given
 }
+
+// Given is one key that was given, and by whom. It is comparable.
+type Given struct {
+	// By says which layer the value is from.
+	By Layer
+	// Name is the annotation with its prefix, or the key of the ConfigMap.
+	Name string
+	// Value is what is written there.
+	Value string
+	// Object is namespace/name of the ConfigMap; "" for annotations, which are those of the Route's Ingress.
+	Object string
+}
+
+// Layer is where the value of a key comes from.
+type Layer string
+
+// The layers, in descending order of precedence.
+const (
+	ByAnnotation Layer = "annotation"
+	ByConfigMap  Layer = "ConfigMap"
+	// ByCompat is what ingress-nginx takes without the key.
+	ByCompat Layer = "ingress-nginx's default"
+)
 
 // String returns the family and the parsed value as text, for the text form of a Table: the value's own String where it has
 // one, else its fields. Equal values must give equal text, so a T that holds pointers or functions needs a String method;

@@ -177,10 +177,10 @@ func TestValidate(t *testing.T) {
 }
 
 func TestValueString(t *testing.T) {
-	if got := (Value{"limit", &limit{3}}).String(); got != "limit &{N:3}" {
+	if got := (Value{Family: "limit", Parsed: &limit{3}}).String(); got != "limit &{N:3}" {
 		t.Errorf("got %q", got)
 	}
-	if got := (Value{"limit", secretive{}}).String(); got != "limit (hidden)" {
+	if got := (Value{Family: "limit", Parsed: secretive{}}).String(); got != "limit (hidden)" {
 		t.Errorf("a Stringer gave %q", got)
 	}
 	if got := (Value{Family: "limit"}).String(); got != "limit" {

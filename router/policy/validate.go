@@ -144,7 +144,7 @@ func validateExamples(f Family, examples Values, data exampleSource) (err error)
 		if err != nil {
 			return fmt.Errorf("the examples do not parse: %w", err)
 		}
-		text[i] = Value{f.FamilyName(), parsed}.String()
+		text[i] = Value{Family: f.FamilyName(), Parsed: parsed}.String()
 	}
 	if text[0] != text[1] {
 		return fmt.Errorf("the same examples give two texts, %q and %q: the value needs a String method", text[0], text[1])
