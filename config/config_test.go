@@ -115,6 +115,9 @@ func TestMistakesNameTheFlagAndTheRemedy(t *testing.T) {
 
 		{config.ServeLog(), "--log-level=loud", []string{"--log-level", `"loud" is unknown`, "debug, info, warn, error"}},
 		{config.ServeLog(), "--log-format=xml", []string{"--log-format", "json, text"}},
+		{config.ServeLog(), "--access-log-format=", []string{"--access-log-format is empty", "json"}},
+		{config.ServeLog(), "--access-log-format=$http_cookie", []string{"--access-log-format", "$http_cookie", "never logged"}},
+		{config.ServeLog(), "--access-log-format=$statuss", []string{"--access-log-format", "$status"}},
 		{config.ServeLog(), "--access-log=", []string{"--access-log is empty", "stdout"}},
 
 		{config.NewHTTP(), "--trusted-proxies=10.0.0.1/8", []string{"--trusted-proxies", "write 10.0.0.0/8"}},

@@ -110,6 +110,8 @@ type Options struct {
 	// Metrics and AccessLog may be nil.
 	Metrics   *observe.Metrics
 	AccessLog *observe.AccessLog
+	// LogFormat is how its lines are written where the table does not say; nil is JSON.
+	LogFormat *filters.LogFormat
 	// Memory returns the share (0 to 1) of the process's memory limit that is in use; nil means that there is no limit. From 0.85 on
 	// connections are closed after their answer, from 0.92 on new requests get 503.
 	Memory func() float64
@@ -203,7 +205,7 @@ func New(o Options) *Engine {
 	e.memory.used = o.Memory
 	e.fallback = &chain{filters: &filters.Chain{}, metrics: e.routeMetrics(router.RouteID{}, router.Service{})}
 	e.fallback.limits = e.limitsOf(&e.fallback.filters.Forwarding)
-	none := new(filters.Settings)
+	none := e.govern(nil)
 	e.live.Store(&live{table: router.NewTable(nil, nil), settings: none, terms: e.termsOf(none)})
 	if w, err := socket.NewWatcher(); err == nil {
 		e.watcher = w

@@ -8,11 +8,14 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"podlane.dev/podlane/proxy"
+	"podlane.dev/podlane/proxy/expr"
+	"podlane.dev/podlane/proxy/filters"
 	"podlane.dev/podlane/proxy/observe"
 	"podlane.dev/podlane/router/policy"
 )
@@ -20,12 +23,19 @@ import (
 // logged returns the lines of an access log that do sends requests to.
 func logged(t *testing.T, do func(r *rig)) []string {
 	t.Helper()
+	return loggedWith(t, proxy.Options{Policies: answerFamilies(), H2C: true}, do)
+}
+
+// loggedWith is logged with other options.
+func loggedWith(t *testing.T, o proxy.Options, do func(r *rig)) []string {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "access.log")
 	access, err := observe.OpenAccessLog(observe.AccessLogOptions{Destination: path})
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := newRig(t, proxy.Options{Policies: answerFamilies(), AccessLog: access, H2C: true})
+	o.AccessLog = access
+	r := newRig(t, o)
 	do(r)
 	waitFor(t, "all to be over", func() bool { return r.engine.Requests() == 0 }) // and so logged
 	if err := access.Close(t.Context()); err != nil {
@@ -146,5 +156,22 @@ func TestLogFormatKeepsMessagesApart(t *testing.T) {
 		if len(words) != 5 || words[1] != words[0] || words[2] != words[0] || words[3] != words[0] || words[4] != "a.test" {
 			t.Errorf("a line mixes messages: %s", line)
 		}
+	}
+}
+
+// Without a ConfigMap that says it the format is that of the options, also before the first table.
+func TestLogFormatOfOptions(t *testing.T) {
+	line, err := expr.ParseLog("$status $request_uri [$http_x_hostile]")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := loggedWith(t, proxy.Options{LogFormat: &filters.LogFormat{Line: line, Escape: expr.EscapeLog}}, func(r *rig) {
+		fetch(t, r.client, "GET", "http://a.test/early", "X-Hostile", "\xff\" x\\").Body.Close()
+		waitFor(t, "the line", func() bool { return r.engine.Requests() == 0 })
+		r.route("a.test", backend(t, func(http.ResponseWriter, *http.Request) {}))
+		fetch(t, r.client, "GET", "http://a.test/late").Body.Close()
+	})
+	if want := []string{`404 /early [\xFF\x22 x\x5C]`, "200 /late [-]"}; !slices.Equal(lines, want) {
+		t.Errorf("%q, want %q", lines, want)
 	}
 }

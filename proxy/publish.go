@@ -9,6 +9,7 @@ import (
 	"podlane.dev/podlane/proxy/observe"
 	"podlane.dev/podlane/proxy/upstream"
 	"podlane.dev/podlane/router"
+	"podlane.dev/podlane/router/policy"
 )
 
 // chain is a Route compiled for traffic: everything that a request needs is resolved here, once, at Publish.
@@ -78,7 +79,7 @@ func (e *Engine) Publish(t *router.Table) {
 			e.through--
 		}
 	}
-	settings := filters.Govern(e.opts.Policies, t.Globals())
+	settings := e.govern(t.Globals())
 	terms := e.termsOf(settings)
 	e.sweeper.change(before.terms.timeouts.Idle, terms.timeouts.Idle)
 	e.registry.SetReuse(upstream.Reuse{
@@ -87,6 +88,15 @@ func (e *Engine) Publish(t *router.Table) {
 	})
 	e.live.Store(&live{table: t, generation: before.generation + 1, settings: settings, terms: terms, through: e.through > 0})
 	e.retire(old, t)
+}
+
+// govern returns what values say of the whole proxy, and what the options do where they say nothing.
+func (e *Engine) govern(values []policy.Value) *filters.Settings {
+	s := filters.Govern(e.opts.Policies, values)
+	if s.LogFormat == nil {
+		s.LogFormat = e.opts.LogFormat
+	}
+	return s
 }
 
 // nameWait is how long one Publish may wait for the first addresses of new ExternalName Services.

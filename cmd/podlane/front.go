@@ -70,6 +70,7 @@ func newFront(o frontOptions, log logr.Logger) (*front, error) {
 	options.H2C = o.http2.Plain
 	options.Timeouts.Hello = o.tls.HelloTimeout
 	options.Upstream.Observer, options.Upstream.External = upstreamObserver(f.metrics), o.external
+	options.LogFormat = o.log.Line()
 	options.Metrics, options.AccessLog, options.Panicked = f.metrics, f.access, panicLogger(log)
 	options.Memory, options.Pressured = o.memory, func(what string, share float64) {
 		log.Info("memory in use passed a mark", "now", what, "percent of the limit", int(share*100))
