@@ -182,7 +182,7 @@ func (b *basicCheck) CheckAccess(x *exchange.Exchange) Access {
 		x.Scratch = x.Scratch[:at]
 	}()
 	if user, password, ok := credentials(x); ok {
-		switch b.verifier.Verify(b.file, user, password) {
+		switch b.verifier.Verify(b.file, x.Client.Addr, user, password) {
 		case passwords.Right:
 			return Allowed
 		case passwords.Busy:

@@ -8,6 +8,7 @@ import (
 // The bounds, for tests.
 const (
 	MaxKnown  = maxKnown
+	MaxOfOne  = maxOfOne
 	MaxNonces = maxNonces
 	NonceLife = nonceLife
 )
@@ -17,6 +18,19 @@ func (v *Verifier) Remember(i int) {
 	var c code
 	binary.BigEndian.PutUint64(c[:], uint64(i))
 	v.remember(c)
+}
+
+// Occupy takes the place of a check that runs, and returns what gives it back.
+func (v *Verifier) Occupy() (release func()) {
+	v.running <- struct{}{}
+	return func() { <-v.running }
+}
+
+// Waiting is how many checks wait.
+func (v *Verifier) Waiting() int {
+	v.queue.Lock()
+	defer v.queue.Unlock()
+	return v.waiting
 }
 
 // Known is the number of passwords that are remembered.

@@ -68,11 +68,11 @@ func TestHashes(t *testing.T) {
 			if want != passwords.Right && s != "" && i%3 != 0 {
 				continue // not all of them: hashes are slow
 			}
-			if got := v.Verify(f, []byte("u"), []byte(s)); got != want {
+			if got := v.Verify(f, home, []byte("u"), []byte(s)); got != want {
 				t.Errorf("%d %s: %.10q: %v, want %v", i, h.text, s, got, want)
 			}
 		}
-		if got := v.Verify(f, []byte("nobody"), []byte(h.password)); got != passwords.Wrong {
+		if got := v.Verify(f, home, []byte("nobody"), []byte(h.password)); got != passwords.Wrong {
 			t.Errorf("%s: a stranger with %.10q: %v", h.text, h.password, got)
 		}
 	}
@@ -99,7 +99,7 @@ func TestFilesAreReadAsNginxDoes(t *testing.T) {
 			t.Errorf("%q: %v", c.text, err)
 			continue
 		}
-		if got := v.Verify(f, []byte("alice"), []byte("secret")); got != c.want {
+		if got := v.Verify(f, home, []byte("alice"), []byte("secret")); got != c.want {
 			t.Errorf("%q: %v, want %v", c.text, got, c.want)
 		}
 	}
@@ -107,7 +107,7 @@ func TestFilesAreReadAsNginxDoes(t *testing.T) {
 	if err != nil || f.Len() != 2 {
 		t.Fatal(f, err)
 	}
-	if got := v.Verify(f, []byte("alice"), []byte("secret")); got != passwords.Right {
+	if got := v.Verify(f, home, []byte("alice"), []byte("secret")); got != passwords.Right {
 		t.Errorf("of a map: %v", got)
 	}
 }
@@ -180,7 +180,7 @@ func FuzzParseFile(f *testing.F) {
 			t.Fatal("no users, and no error")
 		}
 		name, _, _ := strings.Cut(text, ":")
-		v.Verify(file, []byte(name), []byte(password)) // whatever is read can be checked
+		v.Verify(file, home, []byte(name), []byte(password)) // whatever is read can be checked
 	})
 }
 
