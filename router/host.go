@@ -64,7 +64,7 @@ func NewHost(name string, routes []*Route) *Host {
 			continue
 		}
 		if r.ID.Type == Regex {
-			keyed = append(keyed, keyedRoute{r.ID.Path, r})
+			keyed = append(keyed, keyedRoute{r.Pattern.place(), r})
 			continue
 		}
 		path, _, err := CanonicalPathString(r.ID.Path)
@@ -104,6 +104,7 @@ func compareMatchOrder(a, b keyedRoute) int {
 		cmp.Compare(rank[a.route.ID.Type], rank[b.route.ID.Type]),
 		cmp.Compare(len(b.path), len(a.path)),
 		byText,
+		cmp.Compare(len(b.route.ID.Path), len(a.route.ID.Path)),
 	)
 }
 

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -14,9 +15,12 @@ type Pattern struct {
 	text string
 	// re is nil where the text is a literal prefix.
 	re *regexp.Regexp
+	// inPath is what nginx's rewrite directive looks for: the text without an anchor. It is nil where that comes to the same as re.
+	inPath *regexp.Regexp
 	// literal is what every match begins with.
 	literal string
 	nginx   bool
+	under   bool
 }
 
 // MaxPattern is how long a path may be that is a regular expression, in bytes.
@@ -28,10 +32,28 @@ func NewPattern(path string) (*Pattern, error) {
 	return p, p.compile(`\A(?:`, `)\z`)
 }
 
-// NewNginxPattern returns a Pattern that matches as ingress-nginx does: the beginning of the decoded path, without regard to case.
+// NewNginxPattern returns a Pattern that matches as ingress-nginx does: the beginning of the decoded path, without regard to case. Of alternatives
+// outside of parentheses only the first is bound to the beginning, as in the "^" + path of nginx's location.
 func NewNginxPattern(path string) (*Pattern, error) {
 	p := &Pattern{text: path, nginx: true}
-	return p, p.compile(`(?i)\A(?:`, `)`)
+	return p, p.compile(`(?i)\A`, ``)
+}
+
+// NewNginxPatternUnder returns the Pattern of what lies under path, which ends in no slash: path and a slash, in the place of path among other Patterns.
+func NewNginxPatternUnder(path string) (*Pattern, error) {
+	p := &Pattern{text: path + "/", nginx: true, under: true}
+	return p, p.compile(`(?i)\A`, ``)
+}
+
+// Under says whether p was made by NewNginxPatternUnder.
+func (p *Pattern) Under() bool { return p.under }
+
+// place is the text by which Patterns are sorted.
+func (p *Pattern) place() string {
+	if p.under {
+		return p.text[:len(p.text)-1]
+	}
+	return p.text
 }
 
 func (p *Pattern) compile(before, after string) error {
@@ -43,6 +65,14 @@ func (p *Pattern) compile(before, after string) error {
 	if err != nil {
 		return explainPattern(err)
 	}
+	p.re, err = regexp.Compile(before + p.text + after)
+	if err != nil {
+		return explainPattern(err)
+	}
+	if p.nginx && alternates(p.text) {
+		p.inPath, err = regexp.Compile(`(?i)` + p.text)
+		return err
+	}
 	first := parsed
 	if parsed.Op == syntax.OpConcat {
 		first = parsed.Sub[0]
@@ -50,14 +80,17 @@ func (p *Pattern) compile(before, after string) error {
 	if first.Op == syntax.OpLiteral && first.Flags&syntax.FoldCase == 0 && isASCII(first.Rune) {
 		p.literal = string(first.Rune)
 		if first == parsed && p.nginx {
-			return nil
+			p.re = nil
 		}
 	}
-	p.re, err = regexp.Compile(before + p.text + after)
-	if err != nil {
-		return explainPattern(err)
-	}
 	return nil
+}
+
+// alternates says whether a regular expression, which must be valid, has alternatives outside of parentheses, so that an anchor in front of it would
+// bind the first of them alone.
+func alternates(text string) bool {
+	anchored, err := syntax.Parse(`\A`+text, syntax.Perl)
+	return err == nil && anchored.Op == syntax.OpAlternate
 }
 
 func isASCII(runes []rune) bool {
@@ -96,6 +129,9 @@ func (p *Pattern) Literal() string { return p.literal }
 
 // Nginx says whether the Pattern matches as ingress-nginx does.
 func (p *Pattern) Nginx() bool { return p.nginx }
+
+// Unbound says whether p has alternatives that match anywhere in a path, because only the first is bound to its beginning.
+func (p *Pattern) Unbound() bool { return p.inPath != nil }
 
 // Matches says whether p matches a canonical path.
 func (p *Pattern) Matches(path string) bool {
@@ -216,7 +252,7 @@ func (p *Pattern) Rewrite(dst []byte, t *Target, path []byte) (_ []byte, ok bool
 		path = appendDecoded(nil, path)
 	}
 	if p.re != nil && t.Groups() > 0 {
-		if ends = p.re.FindSubmatchIndex(path); ends == nil {
+		if ends = cmp.Or(p.inPath, p.re).FindSubmatchIndex(path); ends == nil {
 			return dst, false
 		}
 	}

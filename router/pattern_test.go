@@ -22,7 +22,10 @@ func TestPatternMatches(t *testing.T) {
 		{nginx, "/a b", []string{"/a%20b"}, []string{"/a+b"}},
 		{nginx, "/é", []string{"/%C3%A9"}, []string{"/e"}},
 		{nginx, "/a/b", []string{"/a%2Fb", "/a%2F%2E/b", "/x%2F..%2Fa/b"}, []string{"/a%252Fb"}},
-		{nginx, "/a|/b", []string{"/a", "/bc"}, []string{"/c", "/x/b"}},
+		{nginx, "/a|/b", []string{"/a", "/bc", "/x/b"}, []string{"/c", "/x/a"}},
+		{nginx, "/ax|/ab", []string{"/AXe", "/c/abc"}, []string{"/c/ax", "/a"}},
+		{nginx, "/(?:a|/b)", []string{"/a"}, []string{"/x/a"}},
+		{nginx, "/[ab]|c", []string{"/a", "/x/c"}, []string{"/x/a"}},
 		{whole, "/foo", []string{"/foo"}, []string{"/foo/", "/Foo", "/foobar", "/"}},
 		{whole, "/api/(.*)", []string{"/api/", "/api/x%2Fy"}, []string{"/api", "/API/"}},
 		{whole, "/a|/b", []string{"/a", "/b"}, []string{"/ab"}},
@@ -65,6 +68,8 @@ func TestPatternRewrite(t *testing.T) {
 		{"/x/(.*)", "$1", "/x/y", "y"},
 		{"/x/(.*)", "/$1", "/x/a%2Fb", "/a/b"},
 		{"/X/(.*)", "/$1", "/x/É", "/%C3%89"},
+		{"/(a)|/(b)", "/$1-$2", "/x/a/b", "/a-"}, // the location matches at /b, the directive at /a
+		{"/(a)|/(b)", "/$1-$2", "/x/b", "/-b"},
 	} {
 		p, err := NewNginxPattern(c.pattern)
 		target, err2 := NewTarget(c.target)
@@ -161,6 +166,7 @@ func FuzzPattern(f *testing.F) {
 	f.Add("/x(/|$)(.*)", "/$2", "/x/y%2f%20é")
 	f.Add("/Foo", "/a", "/fOO/bar")
 	f.Add("(?i)/a", "$1", "/A")
+	f.Add("/a(x)|/ab", "/$1", "/c/ab")
 	f.Fuzz(func(t *testing.T, pattern, to, path string) {
 		p, err := NewNginxPattern(pattern)
 		target, err2 := NewTarget(to)
@@ -168,7 +174,7 @@ func FuzzPattern(f *testing.F) {
 		if err != nil || err2 != nil || err3 != nil {
 			return
 		}
-		full := regexp.MustCompile(`(?i)\A(?:` + pattern + `)`)
+		full := regexp.MustCompile(`(?i)\A` + pattern)
 		decoded := decodedString(path)
 		// Our comparison without regard to case is of ASCII, as nginx's is: Unicode has letters more that are K and S.
 		if strings.ContainsAny(decoded, "\u017f\u212a") {

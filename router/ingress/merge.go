@@ -120,7 +120,7 @@ func (m *merger) path(c *compiled, claim *pathClaim) {
 	}
 	key := claim.path.key()
 	if pattern != nil {
-		key = pathKey{claim.path.written, router.Regex}
+		key = pathKey{id.Path, router.Regex}
 	}
 	winner, taken := m.taken[key]
 	if !taken {

@@ -16,6 +16,8 @@ type hostPaths struct {
 	compat bool
 	// by is the Ingress that makes every path of the host a pattern, as ingress-nginx does; nil for none.
 	by *compiled
+	// exact are the paths of type Exact, where by is set.
+	exact set[string]
 }
 
 // readsPaths decides how the paths of the host are read.
@@ -29,6 +31,17 @@ func (s *hostState) readsPaths() hostPaths {
 		if c.rewrite.Regex || slices.ContainsFunc(c.claims.paths, func(p pathClaim) bool { return c.rewrite.Changes(p.path.written) }) {
 			h.by = c.compiled
 			break
+		}
+	}
+	if h.by == nil {
+		return h
+	}
+	h.exact = make(set[string])
+	for _, c := range s.claimants {
+		for i := range c.claims.paths {
+			if p := &c.claims.paths[i].path; p.typ == router.Exact {
+				h.exact.add(p.written)
+			}
 		}
 	}
 	return h
@@ -49,13 +62,27 @@ func (m *merger) readPath(c *compiled, claim *pathClaim) (id router.RouteID, pat
 		return id, nil, m.readLiteral(c, claim)
 	}
 	id.Type = router.Regex
-	if old := m.old[id]; old != nil && old.Pattern.Nginx() == m.paths.compat {
-		m.noticePattern(c, claim)
-		return id, old.Pattern, true
+	if m.paths.compat {
+		if id.Path == "/" && claim.path.typ == router.Exact {
+			m.report(c, pathField(claim.rule, claim.index), Problem{
+				Reason: CompatPattern, Effect: Notice,
+				Message: "Exact / matches nothing where paths are patterns, as in ingress-nginx, which has a pattern for all paths before it: write pathType Prefix",
+			})
+			return id, nil, false
+		}
 	}
 	compile := router.NewPattern
-	if m.paths.compat {
+	under := m.paths.compat && m.leavesExact(c, claim)
+	switch {
+	case under:
+		id.Path += "/"
+		compile = router.NewNginxPatternUnder
+	case m.paths.compat:
 		compile = router.NewNginxPattern
+	}
+	if old := m.old[id]; old != nil && old.Pattern.Nginx() == m.paths.compat && old.Pattern.Under() == under {
+		m.noticePattern(c, claim, old.Pattern)
+		return id, old.Pattern, true
 	}
 	pattern, err := compile(claim.path.written)
 	if err != nil {
@@ -65,8 +92,18 @@ func (m *merger) readPath(c *compiled, claim *pathClaim) (id router.RouteID, pat
 		})
 		return id, nil, false
 	}
-	m.noticePattern(c, claim)
+	m.noticePattern(c, claim, pattern)
 	return id, pattern, true
+}
+
+// leavesExact says whether a Prefix, as ingress-nginx makes a pattern of it, is what lies under its path, because the path itself is Exact too.
+func (m *merger) leavesExact(c *compiled, claim *pathClaim) bool {
+	path := claim.path.written
+	if claim.path.typ != router.Prefix || !m.paths.exact.has(path) || c.rewrite.Regex || c.rewrite.Changes(path) || strings.HasSuffix(path, "/") {
+		return false
+	}
+	_, taken := m.taken[pathKey{path, router.Regex}]
+	return !taken // else nothing is left for it
 }
 
 // readLiteral says whether the path of a claim can be served as it stands.
@@ -89,7 +126,7 @@ func (m *merger) readLiteral(c *compiled, claim *pathClaim) bool {
 }
 
 // noticePattern tells of the surprises of ingress-nginx's that a path relies on.
-func (m *merger) noticePattern(c *compiled, claim *pathClaim) {
+func (m *merger) noticePattern(c *compiled, claim *pathClaim, pattern *router.Pattern) {
 	if !m.paths.compat {
 		return
 	}
@@ -102,6 +139,9 @@ func (m *merger) noticePattern(c *compiled, claim *pathClaim) {
 		p.Message = fmt.Sprintf("%q %s, because rewrite-target implies use-regex", claim.path.written, how)
 	default:
 		p.Message = fmt.Sprintf("%q %s, because Ingress %s has use-regex or rewrite-target on %s", claim.path.written, how, m.paths.by.name(), hostText(m.name))
+	}
+	if pattern.Unbound() {
+		p.Message += `; of the alternatives only the first is bound to the beginning, and the others match anywhere in a path: write them in parentheses`
 	}
 	m.report(c, pathField(claim.rule, claim.index)+".path", p)
 }
