@@ -40,6 +40,8 @@ type mirror struct {
 	settings  *set[*corev1.ConfigMap] // the operator's ConfigMap
 	endpoints *endpointIndex
 	ownership atomic.Pointer[ingress.Ownership]
+	// lastGood is what stands in for objects that a change broke.
+	lastGood ingress.LastGood
 
 	subscribers subscribers
 	// view is held while an object changes together with what it refers to, and while a Snapshot is taken: so none has an Ingress

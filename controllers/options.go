@@ -11,7 +11,7 @@ import (
 	"podlane.dev/podlane/router/ingress"
 )
 
-// BuildFunc turns a Snapshot into a Table. It must be pure as ingress.Build is; it is called by one goroutine at a time,
+// BuildFunc turns a Snapshot into a Table. It must be pure as Builder.Build is; it is called by one goroutine at a time,
 // and a panic in it keeps the live Table. Returning the very Table that it returned last says that nothing changed.
 type BuildFunc func(ingress.Snapshot) (*router.Table, []ingress.Problem)
 
@@ -57,6 +57,9 @@ type Options struct {
 	// Ingress is part of every Snapshot. Its DefaultBackend, DefaultCertificate, TicketKeys and Settings are watched wherever they are. Other
 	// ConfigMaps that annotations or the settings name are read in the namespaces where ConfigMaps may be listed.
 	Ingress ingress.Options
+	// Remember is Builder.Remember of the Builder whose Build is used, and is called after each; nil lets no earlier form of an object stand in for
+	// one that a change broke.
+	Remember func(*ingress.LastGood) []types.NamespacedName
 	// Status says what is written to Ingresses.
 	Status StatusOptions
 	// Election says how replicas agree on the one that writes status and Events.

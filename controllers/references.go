@@ -32,7 +32,7 @@ func (m *mirror) referAll() {
 	if !m.referring {
 		return
 	}
-	m.refer(types.NamespacedName{}, ingress.Snapshot{Options: m.options.Ingress, ConfigMaps: m.settings.list()})
+	m.refer(types.NamespacedName{}, ingress.Snapshot{Options: m.options.Ingress, ConfigMaps: m.settings.list(), LastGood: &m.lastGood})
 	for _, i := range m.ingresses.list() {
 		m.referOne(client.ObjectKeyFromObject(i))
 	}
@@ -46,13 +46,30 @@ func (m *mirror) referOne(key types.NamespacedName) {
 	var s ingress.Snapshot
 	if i := m.ingresses.find(key); i != nil && m.owns(i) {
 		o := m.options.Ingress
-		s.Ingresses, s.ConfigMaps = []*networkingv1.Ingress{i}, m.settings.list()
+		s.Ingresses, s.ConfigMaps, s.LastGood = []*networkingv1.Ingress{i}, m.settings.list(), &m.lastGood
 		// What options and settings name is not the Ingress's, but settings say what it may name.
 		s.Options = ingress.Options{EveryClass: true, AnnotationPrefixes: o.AnnotationPrefixes, Settings: o.Settings}
 		s.Options.References.SecretAnnotations = o.References.SecretAnnotations
 		s.Options.References.ConfigMapAnnotations = o.References.ConfigMapAnnotations
 	}
 	m.refer(key, s)
+}
+
+// remember writes down which forms of objects are good, and lets go of what earlier forms refer to that are not needed any more.
+func (m *mirror) remember() {
+	if m.options.Remember == nil {
+		return
+	}
+	released := m.options.Remember(&m.lastGood)
+	m.view.Lock()
+	defer m.view.Unlock()
+	if slices.Contains(released, types.NamespacedName{}) {
+		m.referAll()
+		return
+	}
+	for _, name := range released {
+		m.referOne(name)
+	}
 }
 
 // refer replaces the references of one owner by those of s. The operator's ConfigMap is watched by itself.
@@ -113,5 +130,7 @@ func (m *mirror) look() (ingress.Snapshot, []*attempt) {
 		Secrets:    secrets,
 		ConfigMaps: append(m.settings.list(), configMaps...),
 		Options:    m.options.Ingress,
+		LastGood:   &m.lastGood,
+		Taken:      time.Now(),
 	}, slices.Concat(pending, more)
 }

@@ -126,6 +126,7 @@ func (p *publisher) compile(s ingress.Snapshot) (table *router.Table, problems [
 		}
 	}()
 	table, problems = p.build(s)
+	p.mirror.remember()
 	return table, problems, nil
 }
 

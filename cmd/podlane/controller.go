@@ -83,7 +83,9 @@ func runController(ctx context.Context, p *process, o *controllerOptions) (err e
 	defer release()
 
 	options.Observer = clusterObserver(f, log)
-	c := controllers.New(options, clusterBuild(o), endpoints.Cluster.Addresses, f)
+	builder := ingress.NewBuilder(o.ingress.Families())
+	options.Remember = builder.Remember
+	c := controllers.New(options, builder.Build, endpoints.Cluster.Addresses, f)
 	if err := f.openAdmin(ctx, adminPages{ready: c.Ready, problems: c.Problems, synced: c.LastSync}); err != nil {
 		return err
 	}
@@ -272,12 +274,6 @@ func controllersOptions(o *controllerOptions, self types.NamespacedName, namespa
 func parseObject(text string) types.NamespacedName {
 	namespace, name, _ := strings.Cut(text, "/")
 	return types.NamespacedName{Namespace: namespace, Name: name}
-}
-
-// clusterBuild returns the Build of a cluster's Snapshots.
-func clusterBuild(o *controllerOptions) controllers.BuildFunc {
-	builder := ingress.NewBuilder(o.ingress.Families())
-	return builder.Build
 }
 
 // clusterObserver reports what the controllers do.

@@ -11,6 +11,7 @@ import (
 
 	"podlane.dev/podlane/config"
 	"podlane.dev/podlane/proxy/upstream"
+	"podlane.dev/podlane/router"
 	"podlane.dev/podlane/router/ingress"
 )
 
@@ -102,10 +103,15 @@ func serveFolder(s stopping, f *front, d *folder, changes <-chan time.Time) erro
 }
 
 func newFolder(o *serveOptions, f *front, r *report) *folder {
-	builder := ingress.NewBuilder(o.ingress.Families())
+	builder, lastGood := ingress.NewBuilder(o.ingress.Families()), new(ingress.LastGood)
 	return &folder{
-		read:    newManifests(o.files.From, o.ingress.Options()).read,
-		build:   builder.Build,
+		read: newManifests(o.files.From, o.ingress.Options()).read,
+		build: func(s ingress.Snapshot) (*router.Table, []ingress.Problem) {
+			s.LastGood, s.Taken = lastGood, time.Now()
+			table, problems := builder.Build(s)
+			builder.Remember(lastGood)
+			return table, problems
+		},
 		plane:   f,
 		report:  r,
 		metrics: f.metrics,

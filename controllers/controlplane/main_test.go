@@ -177,6 +177,7 @@ func run(t *testing.T, config *rest.Config, o controllers.Options) *replica {
 		r.mu.Unlock()
 		return builder.Build(s)
 	}
+	o.Remember = builder.Remember
 	r.Controllers = controllers.New(o, build, endpoints.Cluster.Addresses, r.plane)
 	options := r.ManagerOptions()
 	options.Logger = funcr.New(func(_, args string) {

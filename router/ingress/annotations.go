@@ -42,6 +42,9 @@ type policySet struct {
 	values   []policy.Value
 	denied   string // not empty: every route of the Ingress is denied
 	problems []Problem
+	// faults are why the Ingress itself denies them; the Problems do not say what becomes of it. unresolved says that one is what a value names.
+	faults     []Problem
+	unresolved bool
 }
 
 // policyReader parses annotations and settings. It is immutable.
@@ -81,8 +84,7 @@ func (r *policyReader) readPolicies(i *networkingv1.Ingress, m mode, old *policy
 	}
 	if s.tooLarge {
 		// What is not read may have been what keeps strangers out.
-		s.denied = "annotations too large"
-		s.report("metadata.annotations", Problem{Reason: TooLarge, Effect: RouteDenied, Message: fmt.Sprintf("there are %d bytes of annotations; at most %d are read", size, MaxAnnotations)})
+		s.deny("annotations too large", Problem{Field: "metadata.annotations", Reason: TooLarge, Message: fmt.Sprintf("there are %d bytes of annotations; at most %d are read", size, MaxAnnotations)})
 		return s
 	}
 	s.denied = r.settings.closed
@@ -114,8 +116,7 @@ func (s *policySet) blockWords(words []string) {
 	for _, annotation := range slices.Sorted(maps.Keys(s.read)) {
 		for _, word := range words {
 			if strings.Contains(s.read[annotation], word) {
-				s.denied = cmp.Or(s.denied, "a forbidden word")
-				s.report(annotationField(annotation), Problem{Reason: InvalidAnnotation, Effect: RouteDenied, Message: fmt.Sprintf("it has the word %q, which the operator forbids: the routes of this Ingress answer 503", word)})
+				s.deny("a forbidden word", Problem{Field: annotationField(annotation), Reason: InvalidAnnotation, Message: fmt.Sprintf("it has the word %q, which the operator forbids", word)})
 			}
 		}
 	}
@@ -248,27 +249,38 @@ func (r *policyReader) parseFamily(s *policySet, i int, keys map[string]given) (
 
 // refuse reports an annotation that cannot be used, and closes the routes where that is the family's way.
 func (s *policySet) refuse(f policy.Family, annotation string, err error) {
-	text := oneLine(err)
-	p := Problem{Reason: InvalidAnnotation, Effect: Ignored, Message: text + "; until then it has no effect"}
+	p := Problem{Field: annotationField(annotation), Reason: InvalidAnnotation, Effect: Ignored, Message: oneLine(err)}
 	crash, isCrash := errors.AsType[*panicError](err)
-	denies := isCrash || f.InvalidEffect() != policy.Ignore
-	if denies {
-		p.Effect, p.Message = RouteDenied, text+"; until then the routes of this Ingress answer 503"
-		s.denied = cmp.Or(s.denied, f.FamilyName())
-	}
 	if isCrash {
-		p.Reason, p.Message = PolicyFailed, fmt.Sprintf("Podlane failed to read the %s annotations (%s), so their routes are closed: please report it", f.FamilyName(), crash)
+		p.Reason, p.Message = PolicyFailed, fmt.Sprintf("Podlane failed to read the %s annotations (%s): please report it", f.FamilyName(), crash)
 	}
-	if reference, ok := errors.AsType[*referenceError](err); ok {
+	reference, isReference := errors.AsType[*referenceError](err)
+	if isReference {
 		p.Reason = reference.reason
 	}
-	if refused, ok := errors.AsType[policy.RefusedError](err); ok {
-		p.Reason, p.Message = RefusedAnnotation, text
-		if refused.Harmless {
+	refused, isRefused := errors.AsType[policy.RefusedError](err)
+	switch {
+	case isRefused:
+		if p.Reason = RefusedAnnotation; refused.Harmless {
 			p.Effect = Notice
 		}
+		s.report(p.Field, p)
+	case isCrash || f.InvalidEffect() != policy.Ignore:
+		s.unresolved = s.unresolved || isReference
+		s.deny(f.FamilyName(), p)
+	default:
+		p.Message += "; until then it has no effect"
+		s.report(p.Field, p)
 	}
-	s.report(annotationField(annotation), p)
+}
+
+// deny closes the routes because of p, which lacks an Effect and what becomes of it.
+func (s *policySet) deny(because string, p Problem) {
+	p.Object = s.object
+	s.denied = cmp.Or(s.denied, because)
+	s.faults = append(s.faults, p)
+	p.Effect, p.Message = RouteDenied, p.Message+"; until then the routes of this Ingress answer 503"
+	s.problems = append(s.problems, p)
 }
 
 // split returns the errors that err joins, or err itself.

@@ -3,6 +3,7 @@ package ingress
 import (
 	"reflect"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -51,6 +52,12 @@ type Builder struct {
 	certificates                                    map[types.NamespacedName][]*router.Certificate
 	problems                                        *ledger
 	table                                           *router.Table
+	// lastGood and taken are of the present Snapshot; lessons and goodSettings are what Remember writes down.
+	lastGood     *LastGood
+	taken        time.Time
+	lessons      []lesson
+	first        bool // the present Build is the first one
+	goodSettings goodForm[corev1.ConfigMap]
 	// building is set while a Build runs: one that finds it set comes after one that panicked, and trusts nothing.
 	building bool
 }
@@ -105,6 +112,7 @@ func (b *Builder) Build(s Snapshot) (*router.Table, []Problem) {
 		*b = *NewBuilder(b.families)
 	}
 	b.building = true
+	b.lastGood, b.taken, b.lessons, b.first = s.LastGood, s.Taken, nil, b.environment == nil
 	d := &delta{hosts: make(set[string]), names: make(set[string]), aliases: make(set[string]), certificates: make(set[types.NamespacedName])}
 	for _, i := range b.stale(s) {
 		b.replace(i, d)
@@ -257,7 +265,7 @@ func (b *Builder) replace(name types.NamespacedName, d *delta) {
 	switch i := b.ingresses.find(name); {
 	case i == nil:
 	case b.environment.ownership.Owns(i):
-		next = b.environment.compile(i, old)
+		next = b.compile(i, old)
 	default:
 		orphan = b.environment.ownership.orphan(i)
 	}
@@ -268,6 +276,7 @@ func (b *Builder) replace(name types.NamespacedName, d *delta) {
 		b.add(next, d)
 	} else {
 		delete(b.compiled, name)
+		b.learn(name, goodForm[networkingv1.Ingress]{})
 	}
 	var before, after compiled
 	if old != nil {

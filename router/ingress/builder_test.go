@@ -72,7 +72,7 @@ func pick[T any](d dice, values ...T) T { return values[d.below(len(values))] }
 // edit changes the world in one random way.
 func (w *world) edit(t dice) {
 	name := types.NamespacedName{Namespace: pick(t, "a", "b"), Name: pick(t, "x", "y", "z")}
-	switch t.below(17) {
+	switch t.below(20) {
 	case 0, 1, 2, 3, 4:
 		w.ingresses[name] = genIngress(t, name)
 	case 5:
@@ -95,6 +95,19 @@ func (w *world) edit(t dice) {
 		w.maps[name] = genConfigMap(t, name)
 	case 16:
 		delete(w.maps, name)
+	case 17, 18, 19:
+		w.breakOrMend(t)
+	}
+}
+
+// breakOrMend makes good guards bad, or bad ones good, in half of the Ingresses.
+func (w *world) breakOrMend(t dice) {
+	guard := pick(t, "dog", "cat")
+	for name, i := range w.ingresses {
+		if _, guarded := i.Annotations["podlane.dev/guard-by"]; guarded && (name.Name == "x") == (guard == "dog") {
+			w.ingresses[name] = i.DeepCopy()
+			w.ingresses[name].Annotations["podlane.dev/guard-by"] = guard
+		}
 	}
 }
 
@@ -153,7 +166,8 @@ func genIngress(t dice, name types.NamespacedName) *networkingv1.Ingress {
 	if class := pick(t, "", "", "ours", "theirs", "unknown"); class != "" {
 		i.Spec.IngressClassName = &class
 	}
-	i.Annotations = pick(t, nil, nil, map[string]string{"podlane.dev/limit-rps": "5"}, map[string]string{"podlane.dev/guard-by": "cat"},
+	i.Annotations = pick(t, nil, nil, map[string]string{"podlane.dev/limit-rps": "5"}, map[string]string{"podlane.dev/guard-by": pick(t, "cat", "dog", "dog")},
+		map[string]string{"podlane.dev/guard-by": "dog"}, map[string]string{"podlane.dev/guard-by": "dog", "podlane.dev/server-alias": "alias.example"},
 		map[string]string{"podlane.dev/limit-rps": "x", "podlane.dev/unknown": ""},
 		map[string]string{"podlane.dev/custom-headers": pick(t, "x", "y", "b/x"), "podlane.dev/watched-by": pick(t, "dog", "cat")},
 		map[string]string{"podlane.dev/secret-headers": pick(t, "x", "y", "b/x")},
@@ -239,6 +253,7 @@ func (w *world) genSecret(t dice, name types.NamespacedName) *corev1.Secret {
 // TestBuilderEqualsBuild edits a world at random: what Builder makes of its memory is what Build makes of nothing. Routes,
 // Hosts and Certificates that are equal before and after are the same pointers, and nothing is kept in the end.
 func TestBuilderEqualsBuild(t *testing.T) {
+	held := 0
 	rapid.Check(t, func(rt *rapid.T) {
 		d := dice{rand.New(rand.NewPCG(rapid.Uint64().Draw(rt, "seed"), 0))}
 		w := newWorld(t)
@@ -246,12 +261,15 @@ func TestBuilderEqualsBuild(t *testing.T) {
 			w.edit(d)
 		}
 		builder := ingress.NewBuilder(testFamilies())
+		good := &ingress.LastGood{}
 		last, _ := builder.Build(w.snapshot(d))
-		for range 12 {
+		builder.Remember(good)
+		for n := range 12 {
 			for range d.below(4) {
 				w.edit(d)
 			}
 			s := w.snapshot(d)
+			s.LastGood, s.Taken = good, time.Unix(int64(n), 0)
 			before := mustJSON(rt, s)
 			interrupted := d.below(20) == 0
 			if interrupted {
@@ -259,6 +277,8 @@ func TestBuilderEqualsBuild(t *testing.T) {
 			}
 			table, problems := builder.Build(s)
 			want, wantProblems := ingress.Build(s, testFamilies())
+			builder.Remember(good)
+			held += good.Held()
 			if text(table) != text(want) || !slices.Equal(problems, wantProblems) {
 				rt.Fatalf("Builder:\n%s%s\nBuild:\n%s%s", text(table), problemText(problems), text(want), problemText(wantProblems))
 			}
@@ -274,15 +294,20 @@ func TestBuilderEqualsBuild(t *testing.T) {
 		if builder.Build(w.snapshot(d)); builder.KeyPairs() > 1 {
 			rt.Fatalf("%d key pairs are kept, of which at most the default certificate is used", builder.KeyPairs())
 		}
+		builder.Remember(good)
 		clear(w.services)
 		clear(w.secrets)
 		clear(w.classes)
 		clear(w.maps)
 		w.options.DefaultBackend, w.options.DefaultCertificate, w.options.TicketKeys, w.options.Settings = "", "", "", ""
-		if builder.Build(w.snapshot(d)); builder.Remembers() != 0 {
-			rt.Fatalf("%d things are remembered of objects that are gone", builder.Remembers())
+		builder.Build(w.snapshot(d))
+		if builder.Remember(good); builder.Remembers()+good.Forms() != 0 {
+			rt.Fatalf("%d things are remembered of objects that are gone", builder.Remembers()+good.Forms())
 		}
 	})
+	if held == 0 {
+		t.Error("nothing was ever held in an earlier form")
+	}
 }
 
 // text is the text of a Table, with what its canonical form leaves out: UIDs, and which key pair a certificate has.

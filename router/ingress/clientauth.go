@@ -89,6 +89,7 @@ func (c *compiler) clientAuthority(a *clientAuth) *router.Authority {
 		}
 	}
 	if p.Reason != "" {
+		c.out.unresolved = true
 		p.Message += "; until then the hosts of this Ingress answer 503"
 		c.report(a.field, p)
 	}

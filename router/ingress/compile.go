@@ -55,6 +55,10 @@ type compiled struct {
 	// defaultBackend is nil where there is none, and so is errorBackend.
 	defaultBackend, errorBackend *router.Backend
 	problems                     []Problem
+	// faults are why it cannot be used as it is; they do not say what becomes of it. unresolved says that a policy that fails closed names what
+	// cannot be used.
+	faults     []Problem
+	unresolved bool
 	// mode is how the Ingress is read.
 	mode mode
 	// services, secrets and configMaps are the objects that were read, there or not; each is sorted and without duplicates.
@@ -114,22 +118,50 @@ type compiler struct {
 	podTLS  *podTLS          // nil before it was asked for
 }
 
-// compile returns what i says; old is what it said before, or nil.
-func (s *sources) compile(i *networkingv1.Ingress, old *compiled) *compiled {
-	c := &compiler{sources: s, ingress: i, out: &compiled{
-		object: objectOf(i),
-		age:    age{i.CreationTimestamp.Time, types.NamespacedName{Namespace: i.Namespace, Name: i.Name}},
-	}}
+// compileAlone returns what i says, whatever it was in its last good form; old is what it came to before, or nil.
+func (s *sources) compileAlone(i *networkingv1.Ingress, old *compiled) (out *compiled) {
 	if old == nil {
 		old = &compiled{}
 	}
+	c := &compiler{sources: s, ingress: i, out: newCompiled(i)}
+	defer func() {
+		if cause := recover(); cause != nil {
+			out = c.fail(cause)
+		}
+	}()
+	c.compile(old)
+	return c.out
+}
+
+// newCompiled returns what an Ingress is before anything is known of it.
+func newCompiled(i *networkingv1.Ingress) *compiled {
+	return &compiled{object: objectOf(i), age: age{i.CreationTimestamp.Time, nameOf(i.Namespace, i.Name)}, policies: &policySet{object: objectOf(i)}}
+}
+
+// fail returns what an Ingress comes to in which compiling panicked: it is refused as a whole, and costs no other anything. What was read
+// until then is kept, because another content of it may be bearable.
+func (c *compiler) fail(cause any) *compiled {
+	out := newCompiled(c.ingress)
+	out.mode, out.policies = c.out.mode, c.out.policies
+	out.services, out.secrets, out.configMaps = sortedNames(c.out.services), sortedNames(c.out.secrets), c.out.configMaps
+	p := Problem{Object: out.object, Field: "spec", Reason: PolicyFailed, Effect: RouteDropped, Message: fmt.Sprintf("Podlane failed to read the Ingress (panic: %v): please report it", cause)}
+	out.faults = []Problem{p}
+	p.Message += "; until then the whole Ingress is refused"
+	out.problems = []Problem{p}
+	return out
+}
+
+// compile fills in what the Ingress says; old is not nil.
+func (c *compiler) compile(old *compiled) {
+	s, i := c.sources, c.ingress
 	c.out.mode = s.ownership.mode(i)
 	c.out.policies = s.policies.readPolicies(i, c.out.mode, old.policies)
 	c.out.secrets = slices.AppendSeq(c.out.secrets, maps.Keys(c.out.policies.looked.secrets))
 	c.out.configMaps = slices.SortedFunc(maps.Keys(c.out.policies.looked.configMaps), compareNames)
 	c.out.problems = append(slices.Clone(c.out.policies.problems), s.ownership.problems(i)...)
+	c.out.faults, c.out.unresolved = slices.Clone(c.out.policies.faults), c.out.policies.unresolved
 	if c.tooLarge() {
-		return c.out
+		return
 	}
 	c.out.rewrite, _ = c.out.policies.value(router.RewriteFamily).(router.Rewrite)
 	c.out.canary, _ = c.out.policies.value(router.CanaryFamily).(router.Canary)
@@ -151,7 +183,6 @@ func (s *sources) compile(i *networkingv1.Ingress, old *compiled) *compiled {
 	}
 	c.out.services = sortedNames(c.out.services)
 	c.out.secrets = sortedNames(c.out.secrets)
-	return c.out
 }
 
 // sortedNames sorts names and removes duplicates.
@@ -183,14 +214,16 @@ func (c *compiler) tooLarge() bool {
 	p := Problem{Reason: TooLarge, Effect: RouteDropped}
 	switch {
 	case paths > MaxPaths:
-		p.Message = fmt.Sprintf("there are %d paths, and one Ingress may have %d: the whole Ingress is refused; split it", paths, MaxPaths)
-		c.report("spec.rules", p)
+		p.Field, p.Message = "spec.rules", fmt.Sprintf("there are %d paths, and one Ingress may have %d: split it", paths, MaxPaths)
 	case hosts > MaxTLSHosts:
-		p.Message = fmt.Sprintf("there are %d hosts, and one Ingress may have %d: the whole Ingress is refused; split it", hosts, MaxTLSHosts)
-		c.report("spec.tls", p)
+		p.Field, p.Message = "spec.tls", fmt.Sprintf("there are %d hosts, and one Ingress may have %d: split it", hosts, MaxTLSHosts)
 	default:
 		return false
 	}
+	p.Object = c.out.object
+	c.out.faults = append(c.out.faults, p)
+	p.Message += "; until then the whole Ingress is refused"
+	c.out.problems = append(c.out.problems, p)
 	return true
 }
 

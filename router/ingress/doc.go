@@ -21,4 +21,9 @@
 // cannot answer, or whose security policy does not parse, is kept and answers 503: its requests belong to it, and must not
 // reach somebody else's prefix. An Ingress beyond the limits of MaxPaths and MaxTLSHosts is refused as a whole: with some
 // of its paths left out, others of it would get requests that they were never meant to get.
+//
+// # What a change broke
+//
+// An Ingress that its own text closes or refuses as a whole stands in its last good form, and so does the operator's ConfigMap where a value would
+// close every route. See LastGood for what that may never do. Reading one Ingress may even panic: it costs that Ingress only.
 package ingress

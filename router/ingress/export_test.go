@@ -1,5 +1,10 @@
 package ingress
 
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
 // Remembers returns how many things b holds for objects: none after a Snapshot without objects.
 func (b *Builder) Remembers() int {
 	objects := len(b.ingresses.objects) + len(b.services.objects) + len(b.secrets.objects) + len(b.classes.objects)
@@ -12,6 +17,26 @@ func (b *Builder) Remembers() int {
 
 // Interrupt leaves b as a Build that panicked does.
 func (b *Builder) Interrupt() { b.building = true }
+
+// Forms returns how many forms l holds.
+func (l *LastGood) Forms() int {
+	n := len(l.ingresses) + len(l.broken)
+	if l.settings.object != nil {
+		n++
+	}
+	return n
+}
+
+// Break makes the reading of a Service panic.
+func (b *Builder) Break(service types.NamespacedName) {
+	find := b.services.find
+	b.environment.service = func(name types.NamespacedName) *corev1.Service {
+		if name == service {
+			panic("broken")
+		}
+		return find(name)
+	}
+}
 
 // KeyPairs returns how many parsed key pairs and authorities b holds.
 func (b *Builder) KeyPairs() int { return len(b.pairs) + len(b.authorities) }

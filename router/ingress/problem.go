@@ -24,6 +24,8 @@ type Effect string
 const (
 	// Notice: nothing is lost, but the user should know.
 	Notice Effect = "Notice"
+	// Kept: the object is broken, and is served in the form that it had before.
+	Kept Effect = "Kept"
 	// Ignored: the field has no effect, the route works.
 	Ignored Effect = "Ignored"
 	// RouteDenied: requests to the route get 503.

@@ -75,7 +75,7 @@ const (
 	InvalidAnnotation Reason = "InvalidAnnotation"
 	// OverriddenAnnotation: another prefix sets the same key to another value, and wins.
 	OverriddenAnnotation Reason = "OverriddenAnnotation"
-	// PolicyFailed: parsing a family's values failed in a way that is Podlane's fault, not the user's.
+	// PolicyFailed: reading a family's values, or the Ingress, failed in a way that is Podlane's fault, not the user's.
 	PolicyFailed Reason = "PolicyFailed"
 
 	// RefusedAnnotation: an annotation that Podlane knows, and does not obey on purpose.

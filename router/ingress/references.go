@@ -23,7 +23,7 @@ func SecretRefs(s Snapshot) []types.NamespacedName {
 	}
 	refs := s.Options.References
 	r.settings(refs.SecretSettings)
-	for _, i := range Owned(s) {
+	for _, i := range formsOf(s) {
 		for _, name := range tlsSecrets(i) {
 			r.found[name] = struct{}{}
 		}
@@ -38,17 +38,28 @@ func ConfigMapRefs(s Snapshot) []types.NamespacedName {
 	r.add("", s.Options.Settings)
 	refs := s.Options.References
 	r.settings(refs.ConfigMapSettings)
-	for _, i := range Owned(s) {
+	for _, i := range formsOf(s) {
 		r.annotations(i, refs.ConfigMapAnnotations)
 	}
 	return r.sorted()
 }
 
+// formsOf returns the Ingresses of s that are ours, and their last good forms where those are others.
+func formsOf(s Snapshot) []*networkingv1.Ingress {
+	forms := Owned(s)
+	for _, i := range forms {
+		if last := s.LastGood.ingress(nameOf(i.Namespace, i.Name)).object; last != nil && last != i {
+			forms = append(forms, last)
+		}
+	}
+	return forms
+}
+
 // referrer collects names.
 type referrer struct {
 	prefixes []string
-	object   *corev1.ConfigMap // with the settings, or nil
-	foreign  bool              // names of other namespaces count
+	objects  []*corev1.ConfigMap // with the settings: the present form and the last good one
+	foreign  bool                // names of other namespaces count
 	found    map[types.NamespacedName]struct{}
 }
 
@@ -58,9 +69,9 @@ func newReferrer(s Snapshot) *referrer {
 	if !ok {
 		return r
 	}
-	for _, c := range s.ConfigMaps {
-		if c != nil && c.Namespace == name.Namespace && c.Name == name.Name {
-			r.object, r.foreign = c, c.Data[crossNamespace] == "true"
+	for _, c := range append(slices.Clone(s.ConfigMaps), s.LastGood.configMap().object) {
+		if c != nil && c.Namespace == name.Namespace && c.Name == name.Name && !slices.Contains(r.objects, c) {
+			r.objects, r.foreign = append(r.objects, c), r.foreign || c.Data[crossNamespace] == "true"
 		}
 	}
 	return r
@@ -79,12 +90,11 @@ func (r *referrer) add(namespace, written string) {
 
 // settings adds what the keys of the operator's ConfigMap name.
 func (r *referrer) settings(keys []string) {
-	if r.object == nil {
-		return
-	}
-	for _, key := range keys {
-		if value, ok := r.object.Data[key]; ok {
-			r.add(r.object.Namespace, value)
+	for _, object := range r.objects {
+		for _, key := range keys {
+			if value, ok := object.Data[key]; ok {
+				r.add(object.Namespace, value)
+			}
 		}
 	}
 }

@@ -28,6 +28,15 @@ type settings struct {
 	closed   string
 	problems []Problem
 	looked   references
+	// faults are why it is closed, and unresolved says that a value names what is not there.
+	faults     []settingFault
+	unresolved bool
+}
+
+// settingFault is a key whose value closes every route, with the Problem as far as it does not depend on what becomes of it.
+type settingFault struct {
+	key     string
+	problem Problem
 }
 
 // defaults are the values of an Ingress without annotations.
@@ -151,6 +160,10 @@ func (s *settings) refuse(key *policy.Key, err error) {
 	} else if key.Closes {
 		p.Effect, p.Message = RouteDenied, oneLine(err)+"; until then every route answers 503, because it would be open to everyone"
 		s.closed = key.Name
+		if _, reference := errors.AsType[*referenceError](err); reference {
+			s.unresolved = true
+		}
+		s.faults = append(s.faults, settingFault{key.Name, Problem{Object: s.object, Field: "data." + key.SettingName(), Reason: p.Reason, Message: oneLine(err)}})
 	}
 	s.report(key.SettingName(), p)
 }
@@ -251,7 +264,7 @@ func (b *Builder) readSettings(o Options, c *corev1.ConfigMap) *policyReader {
 		return e.policies // what was read by it stays what it is
 	}
 	reader := newPolicyReader(b.families, o.AnnotationPrefixes, objects{b.secrets.find, b.configMaps.find})
-	reader.settings = reader.newSettings(c, reader.objects)
+	reader.settings = b.settingsOf(reader, c)
 	b.settingsObject = c
 	problems := slices.Concat(badName(flag, o.Settings), reader.settings.problems)
 	if name, ok := splitName(o.Settings); ok && c == nil {

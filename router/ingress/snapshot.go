@@ -1,6 +1,8 @@
 package ingress
 
 import (
+	"time"
+
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 
@@ -16,6 +18,10 @@ type Snapshot struct {
 	Secrets    []*corev1.Secret
 	ConfigMaps []*corev1.ConfigMap
 	Options    Options
+	// LastGood has what stands in for objects that a change broke; nil lets nothing stand in.
+	LastGood *LastGood
+	// Taken is the time of this Snapshot. Problems say since when something stands in.
+	Taken time.Time
 }
 
 // Options are the operator's settings that change what Ingress objects mean.
