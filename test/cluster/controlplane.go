@@ -21,6 +21,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"podlane.dev/podlane/test/cluster/process"
 )
 
 // controllers are those of kube-controller-manager that tests rely on; the rest only costs start-up time.
@@ -63,7 +65,7 @@ func (c *Cluster) startControlPlane(ctx context.Context) error {
 	client, peer := fmt.Sprintf("http://%s:%d", nodeIP, ports[0]), fmt.Sprintf("http://%s:%d", nodeIP, ports[1])
 	c.endpoint = netip.AddrPortFrom(nodeIP, ports[2])
 	var err error
-	c.etcd, err = run(Process{
+	c.etcd, err = process.Run(Process{
 		Name: "etcd", Path: c.programs.Etcd, Log: c.path("etcd.log"),
 		Args: []string{
 			"--name=default", "--data-dir=" + c.path("etcd"), "--unsafe-no-fsync", "--log-level=warn",
@@ -99,7 +101,7 @@ func (c *Cluster) startControlPlane(ctx context.Context) error {
 
 func (c *Cluster) startControllers() error {
 	var err error
-	c.controller, err = run(Process{
+	c.controller, err = process.Run(Process{
 		Name: "kube-controller-manager", Path: c.programs.ControllerManager, Log: c.path("kube-controller-manager.log"),
 		Args: []string{
 			"--kubeconfig=" + c.kubeconfig, "--leader-elect=false", "--secure-port=0", "--controllers=" + controllers,
@@ -114,7 +116,7 @@ func (c *Cluster) startControllers() error {
 // startAPIServer starts kube-apiserver; the certificate that it makes for itself is there before it listens.
 func (c *Cluster) startAPIServer(ctx context.Context) error {
 	var err error
-	c.apiServer, err = run(Process{
+	c.apiServer, err = process.Run(Process{
 		Name: "kube-apiserver", Path: c.programs.APIServer, Log: c.path("kube-apiserver.log"),
 		Args: append([]string{
 			fmt.Sprintf("--secure-port=%d", c.endpoint.Port()), "--bind-address=" + nodeIP.String(),

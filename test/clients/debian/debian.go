@@ -22,7 +22,7 @@ type Program struct {
 	Package string
 }
 
-// The programs that the tests run.
+// The programs that the tests run; the last three are a node's.
 var (
 	Curl     = Program{[]string{"curl"}, "curl"}
 	Browser  = Program{[]string{"chromium-headless-shell", "chromium", "google-chrome"}, "chromium-headless-shell"}
@@ -31,10 +31,13 @@ var (
 	H2Load   = Program{[]string{"h2load"}, "nghttp2-client"}
 	Node     = Program{[]string{"node"}, "nodejs"}
 	TestSSL  = Program{[]string{"testssl", "testssl.sh"}, "testssl.sh"}
+	Runc     = Program{[]string{"runc"}, "runc"}
+	NFT      = Program{[]string{"nft"}, "nftables"}
+	Busybox  = Program{[]string{"busybox"}, "busybox-static"} // linked statically, for images that need a shell
 )
 
-// all are the programs that Install looks for.
-func all() []Program { return []Program{Curl, Browser, Certutil, NGHTTP, H2Load, Node, TestSSL} }
+// Clients are the programs that test/clients drives.
+func Clients() []Program { return []Program{Curl, Browser, Certutil, NGHTTP, H2Load, Node, TestSSL} }
 
 // Find returns the program's path. The error says how to get it.
 func (p Program) Find() (string, error) {
@@ -43,13 +46,13 @@ func (p Program) Find() (string, error) {
 			return path, nil
 		}
 	}
-	return "", fmt.Errorf("%s is not installed (as root: make clients; Debian: apt-get install %s)", p.Names[0], p.Package)
+	return "", fmt.Errorf("%s is not installed (Debian, as root: apt-get install %s)", p.Names[0], p.Package)
 }
 
-// Missing are the packages of programs that are not installed.
-func Missing() []string {
+// Missing are the packages of those of the programs that are not installed.
+func Missing(programs []Program) []string {
 	var packages []string
-	for _, p := range all() {
+	for _, p := range programs {
 		if _, err := p.Find(); err != nil && !slices.Contains(packages, p.Package) {
 			packages = append(packages, p.Package)
 		}
@@ -57,10 +60,10 @@ func Missing() []string {
 	return packages
 }
 
-// Install installs what is missing with apt-get, which needs root, and prints to w what it does. What has been downloaded stays in the
+// Install installs those of the programs that are missing with apt-get, which needs root, and prints to w what it does. What has been downloaded stays in the
 // tests' cache. An error that wraps ErrUnable says that this machine is not one where that can be done.
-func Install(w io.Writer) error {
-	missing := Missing()
+func Install(w io.Writer, programs []Program) error {
+	missing := Missing(programs)
 	if len(missing) == 0 {
 		return nil
 	}

@@ -1,16 +1,13 @@
-// Package assets owns the programs that the tests run: the control plane, built from its Go modules into a cache that is
-// keyed by version, and Podlane's own commands. It must not start any of them.
+// Package assets owns the programs that the tests run: the control plane and a node's programs, built from their Go modules into a
+// cache that is keyed by version, and Podlane's own commands. It must not start any of them.
 package assets
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 )
 
@@ -25,7 +22,7 @@ type Assets struct {
 	Kubectl           string
 }
 
-// A program is one binary to build from the module in ../k8s. Cost is what it takes cold, in order, on two cores.
+// A program is one binary to build. Cost is what it takes cold, in order, on two cores.
 type program struct {
 	name, pkg, cost string
 }
@@ -58,12 +55,12 @@ func Find(w io.Writer) (Assets, error) {
 		if err != nil {
 			return Assets{}, err
 		}
-		b := builder{source: filepath.Join(root, "test", "cluster", "k8s"), dir: filepath.Join(CacheDir(), "k8s-"+Version), log: w}
-		if err := b.build(missing); err != nil {
+		dir, err := kubernetes(root).build(w, missing)
+		if err != nil {
 			return Assets{}, fmt.Errorf("build the control plane: %w", err)
 		}
 		for _, p := range missing {
-			paths[p.name] = filepath.Join(b.dir, p.name)
+			paths[p.name] = filepath.Join(dir, p.name)
 		}
 	}
 	return Assets{
@@ -105,21 +102,6 @@ func ModuleRoot() (string, error) {
 		}
 		dir = parent
 	}
-}
-
-// fingerprint covers everything that decides what the control plane's binaries contain.
-func fingerprint(source string) (string, error) {
-	h := sha256.New()
-	fmt.Fprintln(h, runtime.GOOS, runtime.GOARCH, ldflags)
-	for _, name := range []string{"go.mod", "go.sum", "etcd/main.go"} {
-		content, err := os.ReadFile(filepath.Join(source, name))
-		if err != nil {
-			return "", err
-		}
-		fmt.Fprintln(h, name, len(content))
-		h.Write(content)
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 func executable(path string) bool {

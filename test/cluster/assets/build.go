@@ -2,38 +2,77 @@ package assets
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
 )
 
-// Without a version of its own the API server reports v0.0.0, which clients refuse.
-var ldflags = func() string {
+// A module is one of the modules in the folders of test/cluster that list the programs of others as tools or hold a main of their own,
+// so that what those need never reaches Podlane's go.mod.
+type module struct {
+	source, name, ldflags string
+}
+
+// kubernetes is the module of Kubernetes' programs. Without a version of its own the API server reports v0.0.0, which clients refuse.
+func kubernetes(root string) module {
 	const pkg = "k8s.io/component-base/version."
 	part := strings.Split(strings.TrimPrefix(Version, "v"), ".")
-	return "-s -w -X " + pkg + "gitVersion=" + Version + " -X " + pkg + "gitMajor=" + part[0] +
-		" -X " + pkg + "gitMinor=" + part[1] + " -X " + pkg + "gitTreeState=clean"
-}()
+	return module{
+		source: filepath.Join(root, "test", "cluster", "k8s"), name: "k8s-" + Version,
+		ldflags: "-s -w -X " + pkg + "gitVersion=" + Version + " -X " + pkg + "gitMajor=" + part[0] +
+			" -X " + pkg + "gitMinor=" + part[1] + " -X " + pkg + "gitTreeState=clean",
+	}
+}
 
-// A builder builds programs of one module into one folder. A program is complete when NAME and NAME.sum, which holds the
-// fingerprint of its source, are both there; both appear by rename.
+// build builds what is wanted of the module unless it is in the cache, and returns the folder. Trees with other sources have folders of
+// their own, so that two of them do not undo each other's work.
+func (m module) build(log io.Writer, want []program) (dir string, err error) {
+	sum, err := m.fingerprint()
+	if err != nil {
+		return "", err
+	}
+	b := builder{module: m, dir: filepath.Join(CacheDir(), m.name+"-"+sum[:12]), log: log}
+	return b.dir, b.build(want)
+}
+
+// fingerprint covers everything that decides what the programs contain.
+func (m module) fingerprint() (string, error) {
+	h := sha256.New()
+	fmt.Fprintln(h, runtime.GOOS, runtime.GOARCH, m.ldflags)
+	files, err := filepath.Glob(filepath.Join(m.source, "*", "*.go"))
+	if err != nil {
+		return "", err
+	}
+	for _, name := range append(files, filepath.Join(m.source, "go.mod"), filepath.Join(m.source, "go.sum")) {
+		content, err := os.ReadFile(name)
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintln(h, filepath.Base(name), len(content))
+		h.Write(content)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// A builder builds programs of one module into one folder, whose name says what they are built from. A program is complete when it is
+// there: it appears by rename.
 type builder struct {
-	source, dir string
-	log         io.Writer
+	module
+	dir string
+	log io.Writer
 }
 
 func (b *builder) build(want []program) error {
-	sum, err := fingerprint(b.source)
-	if err != nil {
-		return err
-	}
-	if len(b.stale(want, sum)) == 0 {
+	if len(b.missing(want)) == 0 {
 		return nil
 	}
 	unlock, err := lock(b.dir, b.log)
@@ -41,28 +80,27 @@ func (b *builder) build(want []program) error {
 		return err
 	}
 	defer unlock()
-	todo := b.stale(want, sum) // another process may have built them while this one waited
+	todo := b.missing(want) // another process may have built them while this one waited
 	for i, p := range todo {
 		what := fmt.Sprintf("building %s (%d/%d, about %s on two cores, once; kept in %s)", p.name, i+1, len(todo), p.cost, b.dir)
-		if err := b.buildOne(p, sum, what); err != nil {
+		if err := b.buildOne(p, what); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (b *builder) stale(want []program, sum string) []program {
+func (b *builder) missing(want []program) []program {
 	var out []program
 	for _, p := range want {
-		have, err := os.ReadFile(filepath.Join(b.dir, p.name+".sum"))
-		if err != nil || string(have) != sum || !executable(filepath.Join(b.dir, p.name)) {
+		if !executable(filepath.Join(b.dir, p.name)) {
 			out = append(out, p)
 		}
 	}
 	return out
 }
 
-func (b *builder) buildOne(p program, sum, what string) error {
+func (b *builder) buildOne(p program, what string) error {
 	tmp, err := os.MkdirTemp(b.dir, ".building-")
 	if err != nil {
 		return err
@@ -70,19 +108,12 @@ func (b *builder) buildOne(p program, sum, what string) error {
 	defer os.RemoveAll(tmp)
 	binary := filepath.Join(tmp, p.name)
 	stop := progress(b.log, what)
-	err = goBuild(b.source, "-trimpath", "-ldflags", ldflags, "-o", binary, p.pkg)
+	err = goBuild(b.source, "-trimpath", "-ldflags", b.ldflags, "-o", binary, p.pkg)
 	stop(err)
 	if err != nil {
 		return err
 	}
-	stamp := filepath.Join(tmp, p.name+".sum")
-	if err := os.WriteFile(stamp, []byte(sum), 0o644); err != nil {
-		return err
-	}
-	if err := os.Rename(binary, filepath.Join(b.dir, p.name)); err != nil {
-		return err
-	}
-	return os.Rename(stamp, filepath.Join(b.dir, p.name+".sum"))
+	return os.Rename(binary, filepath.Join(b.dir, p.name))
 }
 
 // goBuild runs go build in dir. The binaries are static, so that they run wherever the test's namespace takes them.

@@ -99,7 +99,11 @@ func command(role string, attr *syscall.SysProcAttr, args []string) (*exec.Cmd, 
 // Rerun executes this program again, with the same arguments and env added to its environment, in a sandbox, and returns
 // its exit status when it is over. The error says that there can be no sandbox here, in one line. The new process is the
 // first of a process namespace: when it ends, or when this one does, the kernel kills everything that it started.
-func Rerun(env ...string) (int, error) {
+func Rerun(env ...string) (int, error) { return RerunAnd(func(int) error { return nil }, env...) }
+
+// RerunAnd is Rerun, and calls started with the number that the new process has outside, by which others may enter its namespaces. An
+// error of started ends the sandbox, and is returned.
+func RerunAnd(started func(pid int) error, env ...string) (int, error) {
 	// The kernel sends the death signal when the thread that started the child ends, not the process.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -130,8 +134,15 @@ func Rerun(env ...string) (int, error) {
 			}
 		}
 	}()
+	problem := started(cmd.Process.Pid)
+	if problem != nil {
+		_ = cmd.Process.Kill()
+	}
 	err = cmd.Wait()
 	close(ended)
+	if problem != nil {
+		return 1, problem
+	}
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
 			return 128 + int(status.Signal()), nil
@@ -160,6 +171,10 @@ func Enter() error {
 	}
 	return prepare()
 }
+
+// Leave makes programs that this process starts from now on not take themselves for what Rerun has started. They are in the sandbox
+// nevertheless.
+func Leave() error { return os.Unsetenv(roleEnv) }
 
 func prepare() error {
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {

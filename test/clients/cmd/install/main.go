@@ -11,7 +11,7 @@ import (
 
 func main() {
 	// A machine without a Debian mirror can run all other tests.
-	if err := debian.Install(os.Stdout); err != nil {
+	if err := debian.Install(os.Stdout, debian.Clients()); err != nil {
 		fmt.Printf("%v\nthe tests of test/clients that need what is missing are skipped\n", err)
 	}
 }
