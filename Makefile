@@ -29,6 +29,18 @@ demo: build ## Two demo Pods and Podlane in front of them, without a cluster: tr
 	@$(GO) build -o bin/backend ./test/backend
 	@HTTP=$(HTTP) HTTPS=$(HTTPS) ADMIN=$(ADMIN) test/demo/demo.sh
 
+.PHONY: cluster
+cluster: ## A real cluster of one node on this machine (Linux, root, Debian), with the chart and the samples, until Ctrl-C
+	@$(GO) run ./test/node/cmd/cluster up -http $(HTTP) -https $(HTTPS)
+
+.PHONY: cluster-enter
+cluster-enter: ## A shell where the users of that cluster are; CMD='kubectl get pods -A' runs one command
+	@$(GO) run ./test/node/cmd/cluster enter $(CMD)
+
+.PHONY: cluster-down
+cluster-down: ## End that cluster, where Ctrl-C does not reach it, and remove everything of it
+	@$(GO) run ./test/node/cmd/cluster down
+
 .PHONY: run
 run: build ## The controller on this host, against the current kubeconfig
 	bin/podlane controller --http-address=$(HTTP) --https-address=$(HTTPS) --update-status=false
@@ -51,6 +63,10 @@ e2e: control-plane ## The scenarios on a real control plane, with what they meas
 control-plane: ## Build etcd, kube-apiserver, kube-controller-manager, kubectl and Helm into the cache (once)
 	@$(GO) run ./test/cluster/cmd/build
 	@$(GO) run ./test/chart/cmd/build
+
+.PHONY: node
+node: control-plane ## Build kubelet, containerd, kube-proxy, CoreDNS and the rest of a node into the cache too (once)
+	@$(GO) run ./test/cluster/cmd/build -node
 
 .PHONY: clients
 clients: ## Install the clients that the tests drive (curl, Chromium, nghttp2, Node, testssl.sh), as root on Debian; else say what is missing

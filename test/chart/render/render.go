@@ -24,6 +24,9 @@ import (
 // Tools are the programs. The zero value is of no use; see Build.
 type Tools struct{ helm, kustomize string }
 
+// Helm is the path of the program.
+func (t Tools) Helm() string { return t.helm }
+
 // Release is one `helm template`: the chart of this repository with some values.
 type Release struct {
 	Name, Namespace string
