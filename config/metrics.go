@@ -10,14 +10,16 @@ import (
 
 // Metrics are the options of /metrics.
 type Metrics struct {
-	// Detail is namespace, service or route: the labels of everything that is not a plain count of requests.
+	// Detail is namespace, service or route: the labels of series, where MaxSeries leaves room for them.
 	Detail string
+	// MaxSeries is what the number of series stays below; 0 for no limit.
+	MaxSeries int
 	// Buckets are the upper bounds of request durations in seconds; empty means observe.DefaultBuckets.
 	Buckets Words
 }
 
 // NewMetrics returns the defaults.
-func NewMetrics() *Metrics { return &Metrics{Detail: "service"} }
+func NewMetrics() *Metrics { return &Metrics{Detail: "service", MaxSeries: 25_000} }
 
 // Title is the heading in --help.
 func (*Metrics) Title() string { return "Metrics" }
@@ -25,16 +27,24 @@ func (*Metrics) Title() string { return "Metrics" }
 // AddFlags binds the options to fs.
 func (m *Metrics) AddFlags(fs *pflag.FlagSet) {
 	fs.Var(choice{&m.Detail, []string{"namespace", "service", "route"}}, "metrics-detail",
-		"labels of durations, sizes and requests in flight: route has host and path as well, at many times the series")
+		"labels of series: namespace; with Ingress and Service; or with host and path as well, which makes many times as many")
+	fs.IntVar(&m.MaxSeries, "metrics-max-series", m.MaxSeries,
+		"number of series to stay below by labelling them with fewer names where there are too many objects; 0 for no limit")
 	fs.Var(&m.Buckets, "time-buckets",
 		"upper bounds of request durations in seconds, ascending, comma-separated; without it 1 ms to 10 s in 11 steps")
 }
 
-// Validate checks the buckets.
+// Validate checks the numbers.
 func (m *Metrics) Validate() error {
+	if m.MaxSeries != 0 && m.MaxSeries < minSeries {
+		return fmt.Errorf("--metrics-max-series: %d is too small: write %d or more, or 0 for no limit", m.MaxSeries, minSeries)
+	}
 	_, err := m.Seconds()
 	return err
 }
+
+// minSeries is room for what Podlane says about itself, and some.
+const minSeries = 1000
 
 // maxBuckets is what observe.Metrics takes.
 const maxBuckets = 24

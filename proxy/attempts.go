@@ -29,6 +29,7 @@ func (s *session) attempt(l *lane) (*pod, failure) {
 	if a.rules != nil && a.rules.Timeout > 0 {
 		a.until = time.Now().Add(a.rules.Timeout)
 	}
+	s.ask()
 	for !a.all() {
 		ep := a.next
 		if a.next = nil; ep == nil {

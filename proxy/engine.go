@@ -253,6 +253,12 @@ func (e *Engine) SetAddresses(s router.Service, byPort map[string][]router.Addre
 // Connections is the number of open client connections, Requests that of requests in flight.
 func (e *Engine) Connections() int { return e.sweeper.len() }
 
+// Idle is the number of client connections that have no request.
+func (e *Engine) Idle() int { return int(e.sweeper.idle.Load()) }
+
+// Spool returns what request bodies take on disk.
+func (e *Engine) Spool() bodies.SpoolerStats { return e.spooler.Stats() }
+
 // Requests is the number of requests in flight.
 func (e *Engine) Requests() int { return int(e.active.Load()) }
 

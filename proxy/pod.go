@@ -165,10 +165,12 @@ func (s *session) reconnect(ep *upstream.Endpoint, p *upstream.Profile) (*pod, e
 
 func (s *session) dial(ep *upstream.Endpoint, p *upstream.Profile) (*pod, error) {
 	var deadline time.Time
+	start := time.Now()
 	if limit := s.chain.limits.connect; limit > 0 {
-		deadline = time.Now().Add(limit)
+		deadline = start.Add(limit)
 	}
 	uc, err := ep.Dial(deadline, *p)
+	s.connects += time.Since(start)
 	if err != nil {
 		return nil, err
 	}

@@ -39,6 +39,8 @@ type lane struct {
 	sticky *filters.Sticky
 	// sole says that the endpoint stands for others: it is worth another try.
 	sole bool
+	// metrics are nil where those of the chain are meant.
+	metrics *observe.RouteMetrics
 }
 
 // Prepare makes the pools that t needs and returns the Services that have a new one: their addresses must be set before
@@ -126,6 +128,8 @@ func (e *Engine) compile(r *router.Route) *chain {
 		}
 		if i == 0 {
 			service = l.backend.Service.Service()
+		} else {
+			l.metrics = e.laneMetrics(r, l.backend.Service)
 		}
 		c.total += l.weight
 		c.lanes = append(c.lanes, l)
@@ -213,6 +217,9 @@ func (c *chain) release() {
 		if l.view != nil {
 			l.view.Release()
 		}
+		if l.metrics != nil {
+			l.metrics.Release()
+		}
 	}
 	if c.errors != nil {
 		c.errors.view.Release()
@@ -227,4 +234,15 @@ func (e *Engine) routeMetrics(id router.RouteID, service router.Service) *observ
 		return nil
 	}
 	return e.opts.Metrics.Route(id, service)
+}
+
+// laneMetrics returns the counters of requests that go to another Backend of r than the first.
+func (e *Engine) laneMetrics(r *router.Route, p router.ServicePort) *observe.RouteMetrics {
+	switch {
+	case e.opts.Metrics == nil:
+		return nil
+	case r.Alternative == nil:
+		return e.opts.Metrics.Route(r.ID, p.Service())
+	}
+	return e.opts.Metrics.Canary(r.ID, p.Service(), p.Namespace+"-"+p.Name+"-"+p.Port)
 }

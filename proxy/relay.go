@@ -11,6 +11,7 @@ import (
 // deliver passes the Pod's answer, whose head was read, on to the client.
 func (s *session) deliver(pod *pod) {
 	x := s.x
+	s.head()
 	if x.Response.Status == 101 {
 		s.tunnel(pod)
 		return
@@ -185,13 +186,6 @@ func (s *session) interrupted(m mark, err error) {
 	s.c.wire.reset()
 }
 
-// begin and end count a request against its route.
-func (c *chain) begin() {
-	if c.metrics != nil {
-		c.metrics.Begin()
-	}
-}
-
 // statusSeen is the status that is counted and logged.
 func (s *session) statusSeen() int {
 	if s.status != 0 {
@@ -210,13 +204,7 @@ func (s *session) record() {
 		x.BytesIn = s.c.srv.BodyBytes()
 	}
 	s.e.tally.local(x.Response.Why)
-	if m := s.chain.metrics; m != nil {
-		m.End()
-		m.Observe(s.statusSeen(), x.Timing.End.Sub(x.Timing.Start), x.BytesIn, x.BytesOut)
-		if x.Upstream.Tries > 1 {
-			m.Retry()
-		}
-	}
+	s.count()
 	if s.e.opts.AccessLog != nil && s.logs() {
 		s.log()
 	}

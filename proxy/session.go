@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"time"
 
 	"podlane.dev/podlane/proxy/bodies"
 	"podlane.dev/podlane/proxy/exchange"
@@ -28,6 +29,9 @@ type session struct {
 	cookie string
 	// status, where it is not 0, is what is counted and logged in place of the response's.
 	status int
+	// asked is when a Pod was first asked, and connects how long connections took that were made for it; for metrics.
+	asked    time.Time
+	connects time.Duration
 	// gone says that the client went away while a filter waited.
 	gone bool
 	// erring says that the error service is being asked.

@@ -278,11 +278,13 @@ func parseObject(text string) types.NamespacedName {
 
 // clusterObserver reports what the controllers do.
 func clusterObserver(f *front, log logr.Logger) controllers.Observer {
+	bounds := &boundTeller{metrics: f.metrics, log: log}
 	return controllers.Observer{
 		OnPublish: func(generation uint64, build, eventToLive time.Duration) {
 			f.metrics.Published(observe.Publication{
-				Generation: generation, Routes: f.engine.Table().Len(), Build: build, EventToLive: eventToLive,
+				Generation: generation, Routes: f.engine.Table().Len(), Certificates: hostsOf(f.engine.Table()), Build: build, EventToLive: eventToLive,
 			})
+			bounds.tell()
 			log.V(1).Info("table published", "generation", generation, "routes", f.engine.Table().Len(),
 				"build", build.String(), "eventToLive", eventToLive.String())
 		},
@@ -294,7 +296,10 @@ func clusterObserver(f *front, log logr.Logger) controllers.Observer {
 			f.metrics.SetProblems(counts)
 		},
 		OnAddresses:  func(_ router.Service, eventToSet time.Duration) { f.metrics.EndpointsLive(eventToSet) },
-		OnBuildPanic: func(any) { f.metrics.Panicked("build").Inc() },
-		OnLeading:    func(leading bool) { log.Info("leader election", "leading", leading) },
+		OnBuildPanic: func(any) { f.metrics.BuildFailed() },
+		OnLeading: func(leading bool) {
+			f.metrics.SetLeading(leading)
+			log.Info("leader election", "leading", leading)
+		},
 	}
 }

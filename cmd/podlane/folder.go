@@ -44,8 +44,9 @@ type folder struct {
 	build  func(ingress.Snapshot) (*router.Table, []ingress.Problem)
 	plane  plane
 	report *report
-	// metrics may be nil.
+	// metrics may be nil; else bounds is told of each Table that they have.
 	metrics *observe.Metrics
+	bounds  *boundTeller
 
 	live       scene
 	addresses  map[router.Service]map[string][]router.Address
@@ -89,8 +90,9 @@ func (d *folder) load(since time.Time) error {
 	}
 	if d.metrics != nil && table != before.table {
 		d.metrics.Published(observe.Publication{
-			Generation: d.generation, Routes: table.Len(), Build: time.Since(start), EventToLive: eventToLive,
+			Generation: d.generation, Routes: table.Len(), Certificates: hostsOf(table), Build: time.Since(start), EventToLive: eventToLive,
 		})
+		d.bounds.tell()
 	}
 	previous, problems := d.setProblems(slices.Concat(c.problems, d.built))
 	d.mu.Lock()

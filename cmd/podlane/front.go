@@ -15,7 +15,6 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"podlane.dev/podlane/proxy"
 	"podlane.dev/podlane/proxy/bodies"
@@ -80,6 +79,13 @@ func newFront(o frontOptions, log logr.Logger) (*front, error) {
 		log.Info("large request bodies of routes with proxy-request-buffering: on will be refused", "flag", "--spool-dir", "cause", err.Error())
 	}
 	f.engine = proxy.New(options)
+	f.metrics.Follow(observe.Sources{
+		Connections: func() (int, int) { return f.engine.Connections(), f.engine.Idle() },
+		Spool: func() observe.SpoolUsage {
+			s := f.engine.Spool()
+			return observe.SpoolUsage{Files: s.Files, Bytes: s.Bytes, Spilled: s.Spilled, Refused: s.Refused, Failed: s.Failed}
+		},
+	})
 	return f, nil
 }
 
@@ -105,7 +111,7 @@ func (f *front) makeMetrics() error {
 		return err
 	}
 	f.metrics, err = observe.NewMetrics(observe.MetricsOptions{
-		Buckets: buckets, Detail: detailOf(f.options.metrics), AccessLog: f.access,
+		Buckets: buckets, Detail: detailOf(f.options.metrics), MaxSeries: maxSeriesOf(f.options.metrics), AccessLog: f.access,
 		Certificates: f.certificates, Version: thisBuild().version,
 	})
 	if err != nil {
@@ -122,7 +128,7 @@ func (f *front) certificates() []observe.CertificateInfo {
 	list := f.certs.List()
 	infos := make([]observe.CertificateInfo, len(list))
 	for i, c := range list {
-		infos[i] = observe.CertificateInfo{Namespace: c.Namespace, Secret: c.Secret, State: string(c.State), NotAfter: c.NotAfter}
+		infos[i] = observe.CertificateInfo{Hosts: c.Hosts, Namespace: c.Namespace, Secret: c.Secret, State: string(c.State), NotAfter: c.NotAfter}
 	}
 	return infos
 }
@@ -160,11 +166,11 @@ func (f *front) openAdmin(ctx context.Context, a adminPages) error {
 	if f.metricsSockets, err = listen(ctx, "metrics-address", f.options.listeners.Metrics); err != nil {
 		return err
 	}
-	gather := promhttp.HandlerFor(f.metrics.Gatherer(), promhttp.HandlerOpts{ErrorLog: promLogger{f.log}})
+	metrics := newMetricsPage(f.metrics, f.log)
 	p := &pages{
 		metrics: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			f.metrics.SetSynced(a.synced())
-			gather.ServeHTTP(w, r)
+			metrics.ServeHTTP(w, r)
 		}),
 		ready:     func() error { return f.ready(a.ready) },
 		table:     f.engine.Table,

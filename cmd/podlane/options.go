@@ -103,3 +103,11 @@ func detailOf(m *config.Metrics) observe.Detail {
 	}
 	return observe.PerService
 }
+
+// maxSeriesOf returns what the number of series stays below, as metrics take it.
+func maxSeriesOf(m *config.Metrics) int {
+	if m.MaxSeries == 0 {
+		return -1
+	}
+	return m.MaxSeries
+}

@@ -115,6 +115,7 @@ func newFolder(o *serveOptions, f *front, r *report) *folder {
 		plane:   f,
 		report:  r,
 		metrics: f.metrics,
+		bounds:  &boundTeller{metrics: f.metrics, log: f.log},
 	}
 }
 

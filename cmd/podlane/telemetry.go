@@ -57,6 +57,9 @@ func (f *front) handshake(h *server.Handshaker) func(net.Conn) (*tls.Conn, error
 			return nil, err
 		}
 		f.metrics.HandshakesCompleted.Inc()
+		if c.ConnectionState().DidResume {
+			f.metrics.HandshakesResumed.Inc()
+		}
 		return c, nil
 	}
 }
@@ -93,12 +96,4 @@ func problemCounts(problems []ingress.Problem) map[string]int {
 		counts[string(problems[i].Reason)]++
 	}
 	return counts
-}
-
-// promLogger is promhttp's logger.
-type promLogger struct{ log logr.Logger }
-
-// Println logs what went wrong in a scrape.
-func (l promLogger) Println(v ...any) {
-	l.log.Info("metrics could not be gathered", "error", fmt.Sprint(v...))
 }

@@ -2,24 +2,42 @@ package observe
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
 )
 
-// The names of the families that routes have.
-const (
-	requestsName      = "podlane_requests_total"
-	durationName      = "podlane_request_duration_seconds"
-	inFlightName      = "podlane_requests_in_flight"
-	retriesName       = "podlane_request_retries_total"
-	requestBytesName  = "podlane_request_body_bytes_total"
-	responseBytesName = "podlane_response_body_bytes_total"
-)
+// routeFamilies are the families that routes have.
+type routeFamilies struct {
+	requests, inFlight, retries, received, sent family
+	times                                       [numHistograms]family
+}
 
-// Gatherer returns what /metrics shows. The families of routes do not go through a prometheus.Registry: to check the
+// groupLabels are those at the level of Ingresses and Services.
+func groupLabels() []string { return []string{"ingress", "namespace", "service"} }
+
+func newRouteFamilies() *routeFamilies {
+	const counter, gauge, histogram = dto.MetricType_COUNTER, dto.MetricType_GAUGE, dto.MetricType_HISTOGRAM
+	l := groupLabels()
+	return &routeFamilies{
+		requests: family{"podlane_requests_total", "Requests that matched a route, by the class of the answer; 499: the client went away before it.", counter, append([]string{"class"}, l...)},
+		inFlight: family{"podlane_requests_in_flight", "Requests that were matched and are not over.", gauge, l},
+		retries:  family{"podlane_request_retries_total", "Further attempts for requests that were already tried.", counter, l},
+		received: family{"podlane_request_body_bytes_total", "Body bytes that clients sent.", counter, l},
+		sent:     family{"podlane_response_body_bytes_total", "Body bytes that clients were sent.", counter, l},
+		times: [numHistograms]family{
+			wholeTime:     {"podlane_request_duration_seconds", "Time from the first byte of a request to the last byte of its answer.", histogram, l},
+			firstByteTime: {"podlane_request_first_byte_seconds", "Time from the first byte of a request to the head of a Pod's answer.", histogram, l},
+			podTime:       {"podlane_upstream_first_byte_seconds", "Time from when a Pod was asked to the head of its answer, with tries that failed.", histogram, l},
+			connectTime:   {"podlane_upstream_connect_duration_seconds", "Time that connections to Pods took which were made for a request.", histogram, l},
+		},
+	}
+}
+
+// Gatherer returns what /metrics shows, for formats other than text. The families of routes do not go through a prometheus.Registry: to check the
 // consistency of 25,000 series that are consistent by construction would take longer than all the rest of a scrape. A
 // test checks it instead.
 func (m *Metrics) Gatherer() prometheus.Gatherer { return prometheus.GathererFunc(m.gather) }
@@ -27,144 +45,94 @@ func (m *Metrics) Gatherer() prometheus.Gatherer { return prometheus.GathererFun
 // gather returns all families by name. As with any Gatherer, there may be an error beside them.
 func (m *Metrics) gather() ([]*dto.MetricFamily, error) {
 	families, err := m.registry.Gather()
-	m.gathering.Lock()
-	defer m.gathering.Unlock()
-	s := m.inOrder()
-	families = append(families, m.requests(s.routes))
-	families = append(families, m.groups(s.groups)...)
-	families = slices.DeleteFunc(families, func(f *dto.MetricFamily) bool { return len(f.Metric) == 0 })
+	var e messages
+	m.emit(&e)
+	families = append(families, e.families...)
 	slices.SortFunc(families, func(a, b *dto.MetricFamily) int { return cmp.Compare(a.GetName(), b.GetName()) })
 	return families, err
 }
 
-// A slab hands out values from arrays: a scrape needs three for each series, which would be most of its cost.
-type slab[T any] struct{ free []T }
-
-func (s *slab[T]) next() *T {
-	if len(s.free) == 0 {
-		s.free = make([]T, 256)
+// AppendText appends what /metrics shows in the text format of Prometheus, version 0.0.4. As with a Gatherer, there may be an error beside it.
+func (m *Metrics) AppendText(dst []byte) ([]byte, error) {
+	families, err := m.registry.Gather()
+	e := text{b: dst}
+	for _, f := range families {
+		if _, broken := expfmt.MetricFamilyToText(&e, f); broken != nil && err == nil {
+			err = fmt.Errorf("write metrics: %w", broken)
+		}
 	}
-	v := &s.free[0]
-	s.free = s.free[1:]
-	return v
+	m.emit(&e)
+	return e.b, err
 }
 
-// scrape makes the values of one call of gather, which belong to its caller.
-type scrape struct {
-	metrics    slab[dto.Metric]
-	counters   slab[dto.Counter]
-	gauges     slab[dto.Gauge]
-	histograms slab[dto.Histogram]
-	buckets    slab[dto.Bucket]
-	floats     slab[float64]
-	uints      slab[uint64]
+// Write implements io.Writer.
+func (t *text) Write(p []byte) (int, error) {
+	t.b = append(t.b, p...)
+	return len(p), nil
 }
 
-func (s *scrape) float(v float64) *float64 {
-	p := s.floats.next()
-	*p = v
-	return p
-}
-
-func (s *scrape) uint(v uint64) *uint64 {
-	p := s.uints.next()
-	*p = v
-	return p
-}
-
-func (s *scrape) counter(labels []*dto.LabelPair, v float64) *dto.Metric {
-	metric := s.metrics.next()
-	metric.Label = labels
-	metric.Counter = s.counters.next()
-	metric.Counter.Value = s.float(v)
-	return metric
-}
-
-func (s *scrape) gauge(labels []*dto.LabelPair, v float64) *dto.Metric {
-	metric := s.metrics.next()
-	metric.Label = labels
-	metric.Gauge = s.gauges.next()
-	metric.Gauge.Value = s.float(v)
-	return metric
-}
-
-// duration returns t's histogram. Its count is the sum of the buckets that were read, so that the two always agree,
-// although requests go on.
-func (s *scrape) duration(t *traffic, bounds []float64) *dto.Metric {
-	h := s.histograms.next()
-	h.Bucket = make([]*dto.Bucket, len(bounds))
-	var count uint64
-	for i := range bounds {
-		count += t.buckets[i].Load()
-		b := s.buckets.next()
-		b.UpperBound, b.CumulativeCount = &bounds[i], s.uint(count)
-		h.Bucket[i] = b
-	}
-	count += t.buckets[len(bounds)].Load()
-	h.SampleCount = s.uint(count)
-	h.SampleSum = s.float(time.Duration(t.sum.Load()).Seconds())
-	metric := s.metrics.next()
-	metric.Label = t.labels
-	metric.Histogram = h
-	return metric
-}
-
-func family(name, help string, kind dto.MetricType) *dto.MetricFamily {
-	return &dto.MetricFamily{Name: &name, Help: &help, Type: &kind}
-}
-
-// requests returns podlane_requests_total. A class that a route never answered with has no series.
-func (m *Metrics) requests(routes []*RouteMetrics) *dto.MetricFamily {
-	f := family(requestsName, "Requests that matched a route, by the class of the answer; 499: the client went away before it.", dto.MetricType_COUNTER)
-	var s scrape
-	for _, r := range routes {
-		for class := range r.classes {
-			n := r.classes[class].Load()
-			if n == 0 {
-				continue
+// emit writes the families of routes, family by family.
+func (m *Metrics) emit(e emitter) {
+	m.mu.Lock()
+	s := m.inOrder()
+	m.mu.Unlock()
+	m.emitRequests(e, s)
+	e.in(m.seconds)
+	var c counts // one for all: it would be an allocation for each
+	for which := range numHistograms {
+		l := s.plan.phases
+		if which == wholeTime {
+			l = s.plan.durations
+		}
+		e.begin(&m.families.times[which])
+		for i := range s.views[l] {
+			v := &s.views[l][i]
+			if c = v.histogram(which); c.count() > 0 {
+				e.histogram(pair{}, v.label, &c)
 			}
-			if r.labels[class] == nil {
-				r.labels[class] = append([]*dto.LabelPair{label("class", className(class))}, PerRoute.labels(r.key)...)
+		}
+	}
+	m.emitRest(e, s.views[s.plan.rest])
+	if m.plans.nginx {
+		m.emitNginx(e, s.routes)
+	}
+}
+
+// emitRequests writes podlane_requests_total. A class that was never answered with has no series.
+func (m *Metrics) emitRequests(e emitter, s *sorted) {
+	e.begin(&m.families.requests)
+	for i := range s.views[s.plan.requests] {
+		v := &s.views[s.plan.requests][i]
+		classes := v.classes()
+		if s.plan.folded {
+			classes = fold(classes)
+		}
+		for class, n := range classes {
+			if n > 0 {
+				e.count(pair{"class", className(class)}, v.label, n)
 			}
-			f.Metric = append(f.Metric, s.counter(r.labels[class], float64(n)))
 		}
 	}
-	return f
 }
 
-// groups returns the families that Detail is about. A group without any request yet has no series.
-func (m *Metrics) groups(groups []*traffic) []*dto.MetricFamily {
-	durations := family(durationName, "Time from the first byte of a request to the last byte of its answer.", dto.MetricType_HISTOGRAM)
-	inFlight := family(inFlightName, "Requests that were matched and are not over.", dto.MetricType_GAUGE)
-	retries := family(retriesName, "Further attempts for requests that were already tried.", dto.MetricType_COUNTER)
-	in := family(requestBytesName, "Body bytes that clients sent.", dto.MetricType_COUNTER)
-	out := family(responseBytesName, "Body bytes that clients were sent.", dto.MetricType_COUNTER)
-	var s scrape
-	for _, t := range groups {
-		if !t.used() {
-			continue
-		}
-		if t.labels == nil {
-			t.labels = m.detail.labels(t.key)
-		}
-		durations.Metric = append(durations.Metric, s.duration(t, m.buckets))
-		inFlight.Metric = append(inFlight.Metric, s.gauge(t.labels, float64(t.inFlight.Load())))
-		retries.Metric = append(retries.Metric, s.counter(t.labels, float64(t.retries.Load())))
-		in.Metric = append(in.Metric, s.counter(t.labels, float64(t.in.Load())))
-		out.Metric = append(out.Metric, s.counter(t.labels, float64(t.out.Load())))
+// emitRest writes what is counted beside classes and times. A group without any request yet has no series.
+func (m *Metrics) emitRest(e emitter, views []view) {
+	f := m.families
+	sums := make([]rest, len(views))
+	used := make([]bool, len(views))
+	for i := range views {
+		used[i], sums[i] = views[i].used(), views[i].rest()
 	}
-	return []*dto.MetricFamily{durations, inFlight, retries, in, out}
-}
-
-// used reports whether t has counted anything.
-func (t *traffic) used() bool {
-	if t.inFlight.Load() != 0 || t.retries.Load() != 0 {
-		return true
-	}
-	for i := range t.buckets {
-		if t.buckets[i].Load() != 0 {
-			return true
+	each := func(f *family, write func(*labels, *rest)) {
+		e.begin(f)
+		for i := range views {
+			if used[i] {
+				write(views[i].label, &sums[i])
+			}
 		}
 	}
-	return false
+	each(&f.inFlight, func(l *labels, r *rest) { e.level(pair{}, l, float64(r.inFlight)) })
+	each(&f.retries, func(l *labels, r *rest) { e.count(pair{}, l, r.retries) })
+	each(&f.received, func(l *labels, r *rest) { e.count(pair{}, l, r.in) })
+	each(&f.sent, func(l *labels, r *rest) { e.count(pair{}, l, r.out) })
 }

@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -14,8 +15,12 @@ import (
 type MetricsOptions struct {
 	// Buckets are the upper bounds of request durations in seconds, ascending, 24 at most. nil is DefaultBuckets.
 	Buckets []float64
-	// Detail says which labels all that is not a plain count of requests has.
-	Detail Detail
+	// Detail says which labels series have, and MaxSeries (DefaultMaxSeries) what their number stays below: where there are too many
+	// objects for that, series are about groups of them. Negative means no limit.
+	Detail    Detail
+	MaxSeries int
+	// Nginx asks for ingress-nginx's families too, which MaxSeries does not bound.
+	Nginx NginxOptions
 	// AccessLog is whose counts are shown; nil where it is off.
 	AccessLog *AccessLog
 	// Certificates returns the certificates that are served, at each scrape; nil for none. It may be called concurrently.
@@ -26,6 +31,8 @@ type MetricsOptions struct {
 
 // CertificateInfo is what metrics say about a certificate.
 type CertificateInfo struct {
+	// Hosts are the names that it is served for.
+	Hosts []string
 	// Namespace and Secret name the Secret; both are empty for the self-signed default certificate.
 	Namespace, Secret string
 	// State is a word from the closed set of tls/certs.
@@ -40,8 +47,8 @@ type Metrics struct {
 	// ConnectionsAccepted counts connections of clients, and ConnectionsOpen is how many there are.
 	ConnectionsAccepted prometheus.Counter
 	ConnectionsOpen     prometheus.Gauge
-	// HandshakesCompleted counts TLS handshakes with clients that succeeded.
-	HandshakesCompleted prometheus.Counter
+	// HandshakesCompleted counts TLS handshakes with clients that succeeded, and HandshakesResumed those of them that resumed a session.
+	HandshakesCompleted, HandshakesResumed prometheus.Counter
 	// UpstreamConnects counts connections to Pods that were made, UpstreamReuses requests that went over one from the pool,
 	// and UpstreamEjections endpoints that were left out for a while.
 	UpstreamConnects, UpstreamReuses, UpstreamEjections prometheus.Counter
@@ -54,16 +61,21 @@ type Metrics struct {
 	state       state
 
 	registry *prometheus.Registry
-	detail   Detail
-	buckets  []float64       // bounds in seconds
-	bounds   []time.Duration // the same
+	families *routeFamilies
+	seconds  *bounds // of times
+	bounds   []int64 // the same, in nanoseconds
+	plans    planOptions
 
-	mu      sync.Mutex
-	routes  map[routeKey]*RouteMetrics
-	traffic map[routeKey]*traffic
-	sorted  *sortedTraffic // nil after a change
+	nginx         NginxOptions
+	nginxFamilies *nginxFamilies
+	sizes         *bounds
 
-	gathering sync.Mutex // guards the labels that scrapes cache
+	mu           sync.Mutex
+	routes       map[routeKey]*RouteMetrics
+	groups       [numLevels]map[routeKey]*group
+	sorted       *sorted // nil after a change
+	lastRung     int
+	certificates int
 }
 
 // DefaultBuckets returns the bounds of request durations, in seconds.
@@ -76,45 +88,51 @@ func NewMetrics(o MetricsOptions) (*Metrics, error) {
 	if o.Buckets == nil {
 		o.Buckets = DefaultBuckets()
 	}
-	bounds, err := durations(o.Buckets)
+	limits, err := durations(o.Buckets)
 	if err != nil {
 		return nil, err
 	}
 	m := &Metrics{
-		registry: prometheus.NewRegistry(),
-		detail:   o.Detail,
-		buckets:  slices.Clone(o.Buckets),
-		bounds:   bounds,
-		routes:   make(map[routeKey]*RouteMetrics),
-		traffic:  make(map[routeKey]*traffic),
+		registry: prometheus.NewRegistry(), families: newRouteFamilies(), nginxFamilies: newNginxFamilies(),
+		seconds: newBounds(limits, slices.Clone(o.Buckets), perSecond), bounds: limits, sizes: sizeBounds(),
+		plans: planOptions{detail: o.Detail, buckets: len(limits), max: cmp.Or(o.MaxSeries, DefaultMaxSeries), nginx: o.Nginx.On},
+		nginx: o.Nginx, routes: make(map[routeKey]*RouteMetrics),
+	}
+	m.lastRung = o.Detail.firstRung()
+	for l := range m.groups {
+		m.groups[l] = make(map[routeKey]*group)
 	}
 	m.state.init(o)
+	m.state.bound = m.Bound
 	m.makeCounters()
 	m.makeTableMetrics()
 	for _, c := range []prometheus.Collector{
-		m.ConnectionsAccepted, m.ConnectionsOpen, m.HandshakesCompleted, m.UpstreamConnects, m.UpstreamReuses, m.UpstreamEjections,
+		m.ConnectionsAccepted, m.ConnectionsOpen, m.HandshakesCompleted, m.HandshakesResumed, m.UpstreamConnects, m.UpstreamReuses, m.UpstreamEjections,
 		m.closed, m.rejected, m.handshakeErrors, m.connectErrors, m.panics, m.mirrored, m.publishes, m.build, m.eventToLive, &m.state,
 	} {
 		if err := m.registry.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
 	}
+	if o.Nginx.On {
+		return m, m.registerNginx()
+	}
 	return m, nil
 }
 
-// durations returns buckets, which are in seconds, as durations.
-func durations(buckets []float64) ([]time.Duration, error) {
+// durations returns buckets, which are in seconds, in nanoseconds.
+func durations(buckets []float64) ([]int64, error) {
 	if len(buckets) == 0 || len(buckets) > maxBuckets {
 		return nil, fmt.Errorf("%d duration buckets: use 1 to %d", len(buckets), maxBuckets)
 	}
-	bounds := make([]time.Duration, len(buckets))
-	last := time.Duration(0)
+	bounds := make([]int64, len(buckets))
+	last := int64(0)
 	for i, b := range buckets {
 		// The conversion of what is no number, or too large a one, is not defined.
 		if math.IsNaN(b) || b > math.MaxInt64/float64(2*time.Second) {
 			return nil, fmt.Errorf("duration bucket %v", b)
 		}
-		if bounds[i] = time.Duration(math.Round(b * float64(time.Second))); bounds[i] <= last {
+		if bounds[i] = int64(math.Round(b * perSecond)); bounds[i] <= last {
 			return nil, fmt.Errorf("duration bucket %v s: buckets are positive, ascending, and nanoseconds apart", b)
 		}
 		last = bounds[i]
@@ -134,6 +152,7 @@ func (m *Metrics) makeCounters() {
 	m.ConnectionsAccepted = counter("podlane_connections_accepted_total", "Connections of clients that were accepted.")
 	m.ConnectionsOpen = prometheus.NewGauge(prometheus.GaugeOpts{Name: "podlane_connections_open", Help: "Connections of clients that are open."})
 	m.HandshakesCompleted = counter("podlane_tls_handshakes_total", "TLS handshakes with clients that succeeded.")
+	m.HandshakesResumed = counter("podlane_tls_handshakes_resumed_total", "TLS handshakes with clients that resumed a session.")
 	m.UpstreamConnects = counter("podlane_upstream_connects_total", "Connections to Pods that were made.")
 	m.UpstreamReuses = counter("podlane_upstream_reuses_total", "Requests that went over a connection that was kept from another.")
 	m.UpstreamEjections = counter("podlane_upstream_ejections_total", "Endpoints that were left out for a while after failures.")
@@ -177,6 +196,12 @@ func (m *Metrics) ConnectFailed(reason string) prometheus.Counter {
 	return m.connectErrors.WithLabelValues(reason)
 }
 
+// BuildFailed counts a Build that panicked, after which the live Table stays.
+func (m *Metrics) BuildFailed() {
+	m.state.broken.Store(true)
+	m.Panicked("build").Inc()
+}
+
 // Panicked returns the counter of recovered panics of a part of the process: "build", "connection".
 func (m *Metrics) Panicked(origin string) prometheus.Counter {
 	return m.panics.WithLabelValues(origin)
@@ -197,9 +222,10 @@ func (m *Metrics) Register(c prometheus.Collector) error {
 
 // Publication is what metrics say about a Table that was made live.
 type Publication struct {
-	// Generation is the Table's, and Routes how many it has.
-	Generation uint64
-	Routes     int
+	// Generation is the Table's, Routes how many it has, and Certificates how many hosts have one.
+	Generation   uint64
+	Routes       int
+	Certificates int
 	// Build is the time from a complete snapshot to the live table.
 	Build time.Duration
 	// EventToLive is the time from the first event that the Table answers to; 0 where it answers to none.
@@ -208,6 +234,15 @@ type Publication struct {
 
 // Published records that a Table was made live.
 func (m *Metrics) Published(p Publication) {
+	m.mu.Lock()
+	if m.certificates != p.Certificates {
+		m.certificates, m.sorted = p.Certificates, nil
+	}
+	m.mu.Unlock()
+	now := time.Now()
+	m.state.publishedAt.Store(&now)
+	m.state.published.Add(1)
+	m.state.broken.Store(false)
 	m.publishes.Inc()
 	m.build.Observe(p.Build.Seconds())
 	if p.EventToLive > 0 {

@@ -2,22 +2,21 @@ package observe_test
 
 import (
 	"bytes"
-	"fmt"
-	"io"
 	"math"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 
 	"podlane.dev/podlane/proxy/observe"
 	"podlane.dev/podlane/router"
@@ -33,24 +32,66 @@ func newMetrics(t testing.TB, o observe.MetricsOptions) *observe.Metrics {
 }
 
 // scrape returns the exposition of the families whose names start with prefix, without comments, and checks that all of
-// it is consistent, which the Gatherer does not do by itself.
+// it is consistent, which the Gatherer does not do by itself, and that the text says the same.
 func scrape(t testing.TB, m *observe.Metrics, prefix string) string {
+	t.Helper()
+	return lines(exposition(t, m), prefix)
+}
+
+// exposition returns all of the text format.
+func exposition(t testing.TB, m *observe.Metrics) string {
 	t.Helper()
 	families, err := prometheus.Gatherers{m.Gatherer()}.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var all bytes.Buffer
+	var gathered bytes.Buffer
 	for _, f := range families {
-		if strings.HasPrefix(f.GetName(), prefix) {
-			if _, err := expfmt.MetricFamilyToText(&all, f); err != nil {
-				t.Fatal(err)
-			}
+		if _, err := expfmt.MetricFamilyToText(&gathered, f); err != nil {
+			t.Fatal(err)
 		}
 	}
+	direct, err := m.AppendText(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parser := expfmt.NewTextParser(model.LegacyValidation)
+	if _, err := parser.TextToMetricFamilies(bytes.NewReader(direct)); err != nil {
+		t.Errorf("not the text format: %v", err)
+	}
+	changing := []string{"podlane_last_sync_age_seconds", "go_", "# HELP go_", "# TYPE go_"}
+	if want, got := sorted(canonical(gathered.String(), changing...)), sorted(canonical(string(direct), changing...)); want != got {
+		t.Errorf("gathered and direct text differ: %s", cmp.Diff(strings.Split(want, "\n"), strings.Split(got, "\n")))
+	}
+	return string(direct)
+}
+
+// canonical returns text without the lines that begin with one of changing, and with numbers as the text of ours has them.
+func canonical(text string, changing ...string) string {
 	var b strings.Builder
-	for line := range strings.Lines(all.String()) {
-		if !strings.HasPrefix(line, "#") {
+	for line := range strings.Lines(text) {
+		if slices.ContainsFunc(changing, func(c string) bool { return strings.HasPrefix(line, c) }) {
+			continue
+		}
+		if i := strings.LastIndexByte(line, ' '); !strings.HasPrefix(line, "#") && i >= 0 {
+			v, err := strconv.ParseFloat(strings.TrimSpace(line[i:]), 64)
+			if err == nil {
+				name, rest, _ := strings.Cut(line[:i], "{")
+				labels := strings.Split(strings.TrimSuffix(rest, "}"), "\",")
+				slices.Sort(labels)
+				line = name + "{" + strings.Join(labels, "\",") + "} " + strconv.FormatFloat(v, 'g', -1, 64) + "\n"
+			}
+		}
+		b.WriteString(line)
+	}
+	return b.String()
+}
+
+// lines returns the series of text whose names start with prefix.
+func lines(text, prefix string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, prefix) {
 			b.WriteString(line)
 		}
 	}
@@ -67,19 +108,16 @@ func wantScrape(t *testing.T, m *observe.Metrics, prefix, want string) {
 // series counts the series that routes have, as Prometheus does.
 func series(t testing.TB, m *observe.Metrics) int {
 	t.Helper()
-	families, err := m.Gatherer().Gather()
+	text, err := m.AppendText(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	n := 0
-	for _, f := range families {
-		if !strings.HasPrefix(f.GetName(), "podlane_request") && !strings.HasPrefix(f.GetName(), "podlane_response") {
-			continue
-		}
-		for _, metric := range f.Metric {
-			if h := metric.Histogram; h != nil {
-				n += len(h.Bucket) + 3 // +Inf, sum, count
-			} else {
+	for line := range strings.Lines(string(text)) {
+		for _, prefix := range []string{
+			"podlane_requests_total", "podlane_requests_in_flight", "podlane_request_", "podlane_response_", "podlane_upstream_first", "podlane_upstream_connect_d",
+		} {
+			if strings.HasPrefix(line, prefix) {
 				n++
 			}
 		}
@@ -87,189 +125,16 @@ func series(t testing.TB, m *observe.Metrics) int {
 	return n
 }
 
+// observeOne counts a request that no Pod answered.
+func observeOne(r *observe.RouteMetrics, status int, d time.Duration, in, out int64) {
+	r.Observe(&observe.Served{Status: status, Whole: d, In: in, Out: out})
+}
+
 func route(ingress, host, path string) router.RouteID {
 	return router.RouteID{Namespace: "shop", Ingress: ingress, Host: host, Path: path}
 }
 
 func service(name string) router.Service { return router.Service{Namespace: "shop", Name: name} }
-
-func TestRouteMetrics(t *testing.T) {
-	m := newMetrics(t, observe.MetricsOptions{Buckets: []float64{0.001, 1}})
-	r := m.Route(route("web", "a.test", "/"), service("cart"))
-	for status, n := range map[int]int{101: 1, 200: 2, 204: 1, 302: 1, 404: 1, 498: 1, 499: 4, 500: 1, 599: 1, 600: 1, 0: 1, 99: 1, -200: 1} {
-		for range n {
-			r.Observe(status, time.Millisecond, 1, 10)
-		}
-	}
-	r.Observe(200, time.Millisecond+1, 0, 0)
-	r.Observe(200, time.Second, 0, 0)
-	r.Observe(200, time.Second+1, 0, 0)
-	r.Observe(200, -time.Hour, -5, -5) // a clock that was stepped back
-	r.Begin()
-	r.Begin()
-	r.End()
-	r.Retry()
-	wantScrape(t, m, "podlane_request", `podlane_request_body_bytes_total{ingress="web",namespace="shop",service="cart"} 17
-podlane_request_duration_seconds_bucket{ingress="web",namespace="shop",service="cart",le="0.001"} 18
-podlane_request_duration_seconds_bucket{ingress="web",namespace="shop",service="cart",le="1"} 20
-podlane_request_duration_seconds_bucket{ingress="web",namespace="shop",service="cart",le="+Inf"} 21
-podlane_request_duration_seconds_sum{ingress="web",namespace="shop",service="cart"} 2.018000002
-podlane_request_duration_seconds_count{ingress="web",namespace="shop",service="cart"} 21
-podlane_request_retries_total{ingress="web",namespace="shop",service="cart"} 1
-podlane_requests_in_flight{ingress="web",namespace="shop",service="cart"} 1
-podlane_requests_total{class="1xx",host="a.test",ingress="web",namespace="shop",path="/",service="cart"} 1
-podlane_requests_total{class="2xx",host="a.test",ingress="web",namespace="shop",path="/",service="cart"} 7
-podlane_requests_total{class="3xx",host="a.test",ingress="web",namespace="shop",path="/",service="cart"} 1
-podlane_requests_total{class="499",host="a.test",ingress="web",namespace="shop",path="/",service="cart"} 4
-podlane_requests_total{class="4xx",host="a.test",ingress="web",namespace="shop",path="/",service="cart"} 2
-podlane_requests_total{class="5xx",host="a.test",ingress="web",namespace="shop",path="/",service="cart"} 6
-`)
-	wantScrape(t, m, "podlane_response", "podlane_response_body_bytes_total{ingress=\"web\",namespace=\"shop\",service=\"cart\"} 170\n")
-}
-
-func TestSeriesEndWithTheRoute(t *testing.T) {
-	m := newMetrics(t, observe.MetricsOptions{})
-	a := m.Route(route("web", "a.test", "/"), service("cart"))
-	b := m.Route(route("web", "b.test", "/"), service("cart"))
-	if n := series(t, m); n != 0 {
-		t.Errorf("%d series before the first request", n)
-	}
-	a.Observe(200, 0, 1, 1)
-	b.Observe(500, 0, 1, 1)
-	const requestA = `podlane_requests_total{class="2xx",host="a.test",ingress="web",namespace="shop",path="/",service="cart"} `
-	const requestB = `podlane_requests_total{class="5xx",host="b.test",ingress="web",namespace="shop",path="/",service="cart"} `
-	const bytes = `podlane_request_body_bytes_total{ingress="web",namespace="shop",service="cart"} `
-	wantScrape(t, m, "podlane_requests_total", requestA+"1\n"+requestB+"1\n")
-
-	// A new Route with the same labels goes on counting, and the old one's release changes nothing.
-	again := m.Route(route("web", "a.test", "/"), service("cart"))
-	a.Release()
-	a.Observe(200, 0, 1, 1) // a request that was in flight
-	again.Observe(200, 0, 1, 1)
-	wantScrape(t, m, "podlane_requests_total", requestA+"3\n"+requestB+"1\n")
-
-	again.Release()
-	wantScrape(t, m, "podlane_requests_total", requestB+"1\n")
-	wantScrape(t, m, "podlane_request_body", bytes+"4\n") // what routes share stays, and does not go down
-
-	again.Observe(200, 0, 1, 1) // lost, and harmless
-	again.Release()             // once too often
-	b.Release()
-	if n := series(t, m); n != 0 {
-		t.Errorf("%d series are left:\n%s", n, scrape(t, m, "podlane_re"))
-	}
-
-	fresh := m.Route(route("web", "a.test", "/"), service("cart"))
-	fresh.Observe(200, 0, 1, 1)
-	wantScrape(t, m, "podlane_requests_total", requestA+"1\n")
-	again.Release() // of a predecessor
-	wantScrape(t, m, "podlane_requests_total", requestA+"1\n")
-}
-
-func TestLabels(t *testing.T) {
-	m := newMetrics(t, observe.MetricsOptions{})
-	exact := router.RouteID{Namespace: "shop", Ingress: "web", Host: "*.a.test", Path: "/x\"\\\n\xff", Type: router.Exact}
-	prefix := exact
-	prefix.Type = router.Prefix
-	for _, r := range []*observe.RouteMetrics{
-		m.Route(exact, service("cart")), m.Route(prefix, service("cart")), // share their series
-		m.Route(route("web", "", ""), router.Service{}),
-		m.Route(route("web", "", "/"), router.Service{Namespace: "other", Name: "cart"}),
-	} {
-		r.Observe(200, 0, 0, 0)
-	}
-	wantScrape(t, m, "podlane_requests_total", `podlane_requests_total{class="2xx",host="",ingress="web",namespace="shop",path="",service=""} 1
-podlane_requests_total{class="2xx",host="",ingress="web",namespace="shop",path="/",service="other/cart"} 1
-podlane_requests_total{class="2xx",host="*.a.test",ingress="web",namespace="shop",path="/x\"\\\n`+"\ufffd"+`",service="cart"} 2
-`)
-}
-
-func TestDetail(t *testing.T) {
-	for detail, want := range map[observe.Detail]string{
-		observe.PerService: `podlane_request_body_bytes_total{ingress="i0",namespace="shop",service="s0"} 2
-podlane_request_body_bytes_total{ingress="i0",namespace="shop",service="s1"} 2
-podlane_request_body_bytes_total{ingress="i1",namespace="shop",service="s0"} 2
-podlane_request_body_bytes_total{ingress="i1",namespace="shop",service="s1"} 2
-`,
-		observe.PerNamespace: "podlane_request_body_bytes_total{namespace=\"shop\"} 8\n",
-		observe.PerRoute: `podlane_request_body_bytes_total{host="h0",ingress="i0",namespace="shop",path="/",service="s0"} 1
-podlane_request_body_bytes_total{host="h1",ingress="i0",namespace="shop",path="/",service="s0"} 1
-podlane_request_body_bytes_total{host="h0",ingress="i0",namespace="shop",path="/",service="s1"} 1
-podlane_request_body_bytes_total{host="h1",ingress="i0",namespace="shop",path="/",service="s1"} 1
-podlane_request_body_bytes_total{host="h0",ingress="i1",namespace="shop",path="/",service="s0"} 1
-podlane_request_body_bytes_total{host="h1",ingress="i1",namespace="shop",path="/",service="s0"} 1
-podlane_request_body_bytes_total{host="h0",ingress="i1",namespace="shop",path="/",service="s1"} 1
-podlane_request_body_bytes_total{host="h1",ingress="i1",namespace="shop",path="/",service="s1"} 1
-`,
-	} {
-		m := newMetrics(t, observe.MetricsOptions{Detail: detail})
-		var all []*observe.RouteMetrics
-		for _, name := range []string{"000", "101", "011", "110", "001", "100", "010", "111"} {
-			r := m.Route(route("i"+name[:1], "h"+name[1:2], "/"), service("s"+name[2:]))
-			r.Observe(200, 0, 1, 0)
-			all = append(all, r)
-		}
-		got := scrape(t, m, "podlane_request_body")
-		if sorted(got) != sorted(want) {
-			t.Errorf("detail %d:\n%swant:\n%s", detail, got, want)
-		}
-		for _, r := range all {
-			r.Release()
-		}
-		if n := series(t, m); n != 0 {
-			t.Errorf("detail %d: %d series are left", detail, n)
-		}
-	}
-}
-
-// sorted returns the lines of s in order: Gatherers order series by their labels in another way than by text.
-func sorted(s string) string {
-	lines := strings.SplitAfter(s, "\n")
-	slices.Sort(lines)
-	return strings.Join(lines, "")
-}
-
-// TestSeriesBound is the promise of Detail: classes for each route, and a fixed number for each group.
-func TestSeriesBound(t *testing.T) {
-	const routes, services = 5000, 200
-	perGroup := len(observe.DefaultBuckets()) + 3 + 4 // with +Inf, sum and count; in flight, retries, bytes in and out
-	for detail, groups := range map[observe.Detail]int{observe.PerService: services, observe.PerNamespace: 1} {
-		m := newMetrics(t, observe.MetricsOptions{Detail: detail})
-		for i := range routes {
-			s := fmt.Sprint(i % services)
-			r := m.Route(route("i"+s, fmt.Sprintf("h%d.test", i), "/"), service("s"+s))
-			// A client may send what it wants; a Pod may answer what it wants.
-			for status := 100; status < 700; status += 33 {
-				r.Observe(status, time.Duration(status)*time.Millisecond, 1, 1)
-			}
-			r.Observe(499, 0, 0, 0)
-		}
-		if got, bound := series(t, m), routes*6+groups*perGroup; got != bound {
-			t.Errorf("detail %d: %d series where all classes were seen, want %d", detail, got, bound)
-		}
-	}
-	// What a cluster of 5,000 routes has: answers of two or three classes, in groups of 25 routes.
-	m := scrapeOf(t, routes, services)
-	if got := series(t, m); got > 25_000 {
-		t.Errorf("%d series", got)
-	}
-}
-
-// scrapeOf returns Metrics of so many routes that answer 2xx, 4xx and, one in ten, 5xx.
-func scrapeOf(t testing.TB, routes, services int) *observe.Metrics {
-	t.Helper()
-	m := newMetrics(t, observe.MetricsOptions{})
-	for i := range routes {
-		s := fmt.Sprint(i % services)
-		r := m.Route(route("ingress-"+s, fmt.Sprintf("host-%d.example.com", i), "/api/v1"), service("service-"+s))
-		r.Observe(200, time.Duration(i)*time.Millisecond, 1, 1)
-		r.Observe(404, time.Duration(i)*time.Millisecond, 1, 1)
-		if i%10 == 0 {
-			r.Observe(502, time.Duration(i)*time.Millisecond, 1, 1)
-		}
-	}
-	return m
-}
 
 func TestUnusableBuckets(t *testing.T) {
 	for _, buckets := range [][]float64{
@@ -286,8 +151,8 @@ func TestUnusableBuckets(t *testing.T) {
 	m := newMetrics(t, observe.MetricsOptions{Buckets: most})
 	most[0] = 0 // the caller's slice stays the caller's
 	r := m.Route(route("web", "a.test", "/"), service("cart"))
-	r.Observe(200, time.Hour, 0, 0)
-	r.Observe(200, time.Second, 0, 0)
+	observeOne(r, 200, time.Hour, 0, 0)
+	observeOne(r, 200, time.Second, 0, 0)
 	if got := scrape(t, m, "podlane_request_duration"); !strings.Contains(got, `le="1"} 1`) || !strings.Contains(got, `le="24"} 1`) || !strings.Contains(got, `le="+Inf"} 2`) {
 		t.Error(got)
 	}
@@ -334,10 +199,12 @@ podlane_connections_closed_total{reason="idle"} 1
 podlane_connections_open 1
 `)
 		m.HandshakesCompleted.Inc()
+		m.HandshakesResumed.Inc()
 		m.HandshakeFailed("timeout").Inc()
 		m.HandshakeFailed("overload") // known before the first
 		wantScrape(t, m, "podlane_tls", `podlane_tls_handshake_errors_total{reason="overload"} 0
 podlane_tls_handshake_errors_total{reason="timeout"} 1
+podlane_tls_handshakes_resumed_total 1
 podlane_tls_handshakes_total 1
 `)
 		m.UpstreamConnects.Inc()
@@ -354,6 +221,24 @@ podlane_upstream_reuses_total 3
 		m.Panicked("build").Inc()
 		wantScrape(t, m, "podlane_panics", "podlane_panics_total{origin=\"build\"} 1\n")
 
+		wantScrape(t, m, "podlane_leader", "")
+		m.SetLeading(false)
+		wantScrape(t, m, "podlane_leader", "podlane_leader 0\n")
+		m.SetLeading(true)
+		wantScrape(t, m, "podlane_leader", "podlane_leader 1\n")
+		m.Follow(observe.Sources{
+			Connections: func() (int, int) { return 7, 5 },
+			Spool: func() observe.SpoolUsage {
+				return observe.SpoolUsage{Files: 1, Bytes: 2, Spilled: 3, Refused: 4, Failed: 5}
+			},
+		})
+		wantScrape(t, m, "podlane_connections_idle", "podlane_connections_idle 5\n")
+		wantScrape(t, m, "podlane_spool", `podlane_spool_bytes 2
+podlane_spool_files 1
+podlane_spooled_requests_total{outcome="failed"} 5
+podlane_spooled_requests_total{outcome="refused"} 4
+podlane_spooled_requests_total{outcome="spilled"} 3
+`)
 		m.Published(observe.Publication{Generation: 7, Routes: 3, Build: 2 * time.Millisecond})
 		m.Published(observe.Publication{Generation: 8, Routes: 4, Build: 3 * time.Millisecond, EventToLive: 40 * time.Millisecond})
 		m.EndpointsLive(300 * time.Microsecond)
@@ -393,14 +278,18 @@ podlane_certificates{state="stale"} 1
 // everything returns Metrics in which each family has a series.
 func everything(t testing.TB) *observe.Metrics {
 	t.Helper()
+	served := observe.Served{Status: 200, Whole: time.Second, FirstByte: 1, Pod: 1, Connect: 1, In: 1, Out: 1}
 	m := newMetrics(t, observe.MetricsOptions{Certificates: func() []observe.CertificateInfo {
 		return []observe.CertificateInfo{{Namespace: "a", Secret: "b\xff", State: "ok", NotAfter: time.Now()}}
 	}})
-	m.Route(route("web", "a.test", "/"), service("cart")).Observe(200, time.Second, 1, 1)
+	m.Route(route("web", "a.test", "/"), service("cart")).Observe(&served)
 	for _, c := range []prometheus.Counter{m.ConnectionClosed("idle"), m.Rejected("x"), m.HandshakeFailed("x"), m.ConnectFailed("x"), m.Panicked("x")} {
 		c.Inc()
 	}
+	m.Mirrored("x").Inc()
 	m.SetProblems(map[string]int{"X": 1})
+	m.SetLeading(true)
+	m.Follow(observe.Sources{Connections: func() (int, int) { return 3, 2 }, Spool: func() observe.SpoolUsage { return observe.SpoolUsage{Files: 1} }})
 	return m
 }
 
@@ -409,7 +298,7 @@ func TestNamesFollowTheConventions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(families) < 29 {
+	if len(families) < 41 {
 		t.Errorf("only %d families", len(families))
 	}
 	problems, err := promlint.NewWithMetricFamilies(families).Lint()
@@ -439,113 +328,5 @@ func TestRegister(t *testing.T) {
 	}
 	if err := m.Register(collectors.NewGoCollector()); err == nil {
 		t.Error("accepted twice")
-	}
-}
-
-// TestRoutesChangeDuringRequests is for the race detector, and for counts that must not be lost.
-func TestRoutesChangeDuringRequests(t *testing.T) {
-	const workers, rounds = 4, 300
-	m := newMetrics(t, observe.MetricsOptions{})
-	held := m.Route(route("web", "held.test", "/"), service("cart"))
-	var wait sync.WaitGroup
-	for w := range workers {
-		wait.Go(func() {
-			for i := range rounds {
-				r := m.Route(route("web", fmt.Sprintf("h%d.test", (w+i)%3), "/"), service("cart"))
-				same := m.Route(route("web", "held.test", "/"), service("cart"))
-				for _, r := range []*observe.RouteMetrics{r, same} {
-					r.Begin()
-					r.Observe(200, time.Millisecond, 1, 1)
-					r.End()
-					r.Release()
-				}
-			}
-		})
-	}
-	wait.Go(func() {
-		for range 50 {
-			if _, err := m.Gatherer().Gather(); err != nil {
-				t.Error(err)
-			}
-		}
-	})
-	wait.Wait()
-	wantScrape(t, m, "podlane_requests", fmt.Sprintf(`podlane_requests_in_flight{ingress="web",namespace="shop",service="cart"} 0
-podlane_requests_total{class="2xx",host="held.test",ingress="web",namespace="shop",path="/",service="cart"} %d
-`, workers*rounds))
-	wantScrape(t, m, "podlane_response", fmt.Sprintf("podlane_response_body_bytes_total{ingress=\"web\",namespace=\"shop\",service=\"cart\"} %d\n", 2*workers*rounds))
-	held.Release()
-	if n := series(t, m); n != 0 {
-		t.Errorf("%d series are left", n)
-	}
-}
-
-func TestObserveAllocatesNothing(t *testing.T) {
-	m := newMetrics(t, observe.MetricsOptions{})
-	r := m.Route(route("web", "a.test", "/"), service("cart"))
-	if n := testing.AllocsPerRun(100, func() {
-		r.Begin()
-		r.Observe(200, 30*time.Millisecond, 100, 1000)
-		r.Retry()
-		r.End()
-	}); n != 0 {
-		t.Errorf("%v allocations, want 0", n)
-	}
-}
-
-func BenchmarkObserve(b *testing.B) {
-	m := newMetrics(b, observe.MetricsOptions{})
-	b.Run("same", func(b *testing.B) {
-		r := m.Route(route("web", "a.test", "/"), service("cart"))
-		b.ReportAllocs()
-		b.RunParallel(func(pb *testing.PB) {
-			for pb.Next() {
-				r.Observe(200, 30*time.Millisecond, 100, 1000)
-			}
-		})
-	})
-	b.Run("own", func(b *testing.B) {
-		var n atomic.Int32
-		b.ReportAllocs()
-		b.RunParallel(func(pb *testing.PB) {
-			name := fmt.Sprint(n.Add(1))
-			r := m.Route(route(name, "a.test", "/"), service(name))
-			for pb.Next() {
-				r.Observe(200, 30*time.Millisecond, 100, 1000)
-			}
-		})
-	})
-}
-
-// BenchmarkRoute is what Publish pays for a changed Route.
-func BenchmarkRoute(b *testing.B) {
-	m := scrapeOf(b, 5000, 200)
-	id, s := route("ingress-7", "host-7.example.com", "/api/v1"), service("service-7")
-	b.ReportAllocs()
-	for b.Loop() {
-		m.Route(id, s).Release()
-	}
-}
-
-// BenchmarkScrape is /metrics of 5,000 routes in groups of 25, as text. "checked" goes through prometheus.Gatherers, which
-// looks at the consistency of every series again.
-func BenchmarkScrape(b *testing.B) {
-	m := scrapeOf(b, 5000, 200)
-	for name, g := range map[string]prometheus.Gatherer{"gatherer": m.Gatherer(), "checked": prometheus.Gatherers{m.Gatherer()}} {
-		b.Run(name, func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				families, err := g.Gather()
-				if err != nil {
-					b.Fatal(err)
-				}
-				for _, f := range families {
-					if _, err := expfmt.MetricFamilyToText(io.Discard, f); err != nil {
-						b.Fatal(err)
-					}
-				}
-			}
-			b.ReportMetric(float64(series(b, m)), "series")
-		})
 	}
 }

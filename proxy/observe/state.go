@@ -15,16 +15,65 @@ type state struct {
 	routes     atomic.Int64
 	problems   atomic.Pointer[map[string]int]
 	synced     atomic.Pointer[time.Time]
+	leading    atomic.Int32 // 0 until it is known whether there is an election
+	sources    atomic.Pointer[Sources]
+
+	published   atomic.Uint64
+	publishedAt atomic.Pointer[time.Time]
+	broken      atomic.Bool // the last Build panicked
 
 	version      string
 	accessLog    *AccessLog
 	certificates func() []CertificateInfo
+	bound        func() Bound
 	desc         stateDescs
 }
 
 type stateDescs struct {
 	info, generation, routes, problems, syncAge, logWritten, logDropped, expiry, certificates *prometheus.Desc
+
+	leader, idle, spoolFiles, spoolBytes, spooled, bound, maxSeries, steps *prometheus.Desc
 }
+
+// list returns all of them.
+func (d *stateDescs) list() []*prometheus.Desc {
+	return []*prometheus.Desc{
+		d.info, d.generation, d.routes, d.problems, d.syncAge, d.logWritten, d.logDropped, d.expiry, d.certificates,
+		d.leader, d.idle, d.spoolFiles, d.spoolBytes, d.spooled, d.bound, d.maxSeries, d.steps,
+	}
+}
+
+// SpoolUsage is what request bodies on disk take, and what became of those before.
+type SpoolUsage struct {
+	Files, Bytes             int64
+	Spilled, Refused, Failed uint64
+}
+
+// Sources are what the engine is asked at each scrape. The functions may be called concurrently.
+type Sources struct {
+	// Connections returns how many connections of clients are open, and how many of them have no request.
+	Connections func() (open, idle int)
+	// Spool returns what is on disk.
+	Spool func() SpoolUsage
+}
+
+// Follow adds what is asked at each scrape. There is none before.
+func (m *Metrics) Follow(s Sources) { m.state.sources.Store(&s) }
+
+// SetLeading records whether this replica is the one that writes status and Events. Where it is never called there is no election to show.
+func (m *Metrics) SetLeading(leading bool) {
+	if leading {
+		m.state.leading.Store(isLeader)
+		return
+	}
+	m.state.leading.Store(isFollower)
+}
+
+// The states of an election; 0 is none.
+const (
+	isFollower = 1
+	isLeader   = 2
+)
 
 func (s *state) init(o MetricsOptions) {
 	now := time.Now()
@@ -43,13 +92,20 @@ func (s *state) init(o MetricsOptions) {
 		logDropped:   desc("podlane_access_log_dropped_lines_total", "Lines of the access log that were dropped, because the queue was full or the write failed.", "reason"),
 		expiry:       desc("podlane_certificate_expiry_timestamp_seconds", "When a certificate expires; no Secret: the self-signed default certificate.", "namespace", "secret"),
 		certificates: desc("podlane_certificates", "Certificates by how they stand.", "state"),
+		leader:       desc("podlane_leader", "1 where this replica writes status and Events, 0 where another does."),
+		idle:         desc("podlane_connections_idle", "Connections of clients that are open and have no request."),
+		spoolFiles:   desc("podlane_spool_files", "Request bodies that are on disk."),
+		spoolBytes:   desc("podlane_spool_bytes", "Bytes of request bodies that are on disk."),
+		spooled:      desc("podlane_spooled_requests_total", "Requests whose body was to go to disk, by what became of it.", "outcome"),
+		bound:        desc("podlane_metrics_series_bound", "What the number of series stays below with the objects of now."),
+		maxSeries:    desc("podlane_metrics_series_limit", "What --metrics-max-series says; 0 for no limit."),
+		steps:        desc("podlane_metrics_labels_dropped_steps", "How many steps labels are coarser than asked for, to stay below --metrics-max-series."),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (s *state) Describe(c chan<- *prometheus.Desc) {
-	d := s.desc
-	for _, desc := range []*prometheus.Desc{d.info, d.generation, d.routes, d.problems, d.syncAge, d.logWritten, d.logDropped, d.expiry, d.certificates} {
+	for _, desc := range s.desc.list() {
 		c <- desc
 	}
 }
@@ -80,6 +136,23 @@ func (s *state) Collect(c chan<- prometheus.Metric) {
 	total(s.desc.logDropped, counts.DroppedWrite, "write")
 	if s.certificates != nil {
 		s.collectCertificates(gauge)
+	}
+	if leading := s.leading.Load(); leading != 0 {
+		gauge(s.desc.leader, float64(leading-isFollower))
+	}
+	bound := s.bound()
+	gauge(s.desc.bound, float64(bound.Series))
+	gauge(s.desc.maxSeries, float64(bound.Max))
+	gauge(s.desc.steps, float64(bound.Steps))
+	if sources := s.sources.Load(); sources != nil {
+		_, idle := sources.Connections()
+		gauge(s.desc.idle, float64(idle))
+		spool := sources.Spool()
+		gauge(s.desc.spoolFiles, float64(spool.Files))
+		gauge(s.desc.spoolBytes, float64(spool.Bytes))
+		total(s.desc.spooled, spool.Spilled, "spilled")
+		total(s.desc.spooled, spool.Refused, "refused")
+		total(s.desc.spooled, spool.Failed, "failed")
 	}
 }
 

@@ -26,7 +26,7 @@ var (
 	commands   = []string{"github.com/spf13/cobra"}
 	files      = []string{"github.com/fsnotify/fsnotify"}
 	manifests  = []string{"sigs.k8s.io/yaml", "sigs.k8s.io/json", "go.yaml.in/yaml/v3"}
-	prometheus = []string{"github.com/prometheus/client_golang", "github.com/prometheus/client_model"}
+	prometheus = []string{"github.com/prometheus/client_golang", "github.com/prometheus/client_model", "github.com/prometheus/common"}
 	codings    = []string{"github.com/andybalholm/brotli", "github.com/klauspost/compress"}
 	sys        = []string{"golang.org/x/sys"}
 	hashes     = []string{"github.com/tg123/go-htpasswd"}

@@ -54,6 +54,7 @@ var direct = map[string]string{
 	"github.com/klauspost/compress":       "proxy/bodies: gzip, two to three times as fast as the standard library's",
 	"github.com/prometheus/client_golang": "metrics",
 	"github.com/prometheus/client_model":  "metrics: its data types, which come with client_golang",
+	"github.com/prometheus/common":        "metrics: their text format, which comes with client_golang",
 	"github.com/spf13/cobra":              "cmd: sub-commands, help, completion",
 	"github.com/spf13/pflag":              "flags",
 	"github.com/tg123/go-htpasswd":        "proxy/passwords: the formats of hashes in password files",
@@ -75,7 +76,6 @@ var direct = map[string]string{
 var directForTests = map[string]string{
 	"github.com/google/go-cmp":       "differences that can be read",
 	"github.com/pires/go-proxyproto": "proxy/preamble: another reader of the same headers",
-	"github.com/prometheus/common":   "proxy/observe: metrics read back from their text",
 	"github.com/vishvananda/netlink": "test/cluster: addresses in a network namespace",
 	"github.com/vishvananda/netns":   "test/cluster: network namespaces",
 	"go.uber.org/goleak":             "goroutines that a test leaves behind",
