@@ -69,7 +69,7 @@ func checkCommand(t *testing.T, document string, words []string) []string {
 	r.Name = operands[0]
 	all := template(t, r)
 	// Whoever names an image of a registry of theirs must get that one.
-	image := one[*deployment](t, all).Spec.Template.Spec.Containers[0].Image
+	image := podOf(t, all).Containers[0].Image
 	for _, set := range r.Set {
 		if _, value, _ := strings.Cut(set, "="); strings.Contains(set, "image") && strings.Contains(value, "/") && !strings.HasPrefix(image, value) {
 			t.Errorf("%s: --set %s gives the image %s", document, set, image)

@@ -46,7 +46,7 @@ func TestDockerfile(t *testing.T) {
 	if len(stages) != 2 || stages[1].from != "scratch" {
 		t.Fatalf("stages %v, want a build and one from scratch", stages)
 	}
-	pod := one[*deployment](t, template(t, standard())).Spec.Template.Spec
+	pod := podOf(t, template(t, standard()))
 	var ports []string
 	for _, p := range pod.Containers[0].Ports {
 		ports = append(ports, itoa(p.ContainerPort))

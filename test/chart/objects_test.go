@@ -16,10 +16,37 @@ import (
 )
 
 type (
-	deployment = appsv1.Deployment
 	// objects are what one rendering made, decoded strictly.
 	objects []runtime.Object
+	// A workload is a Deployment or a DaemonSet.
+	workload struct {
+		Kind, Name, Namespace string
+		// Replicas is nil for a DaemonSet too.
+		Replicas *int32
+		Selector *metav1.LabelSelector
+		Template corev1.PodTemplateSpec
+	}
 )
+
+// workloadOf returns the only workload, whatever its kind.
+func workloadOf(t *testing.T, all objects) workload {
+	t.Helper()
+	if len(of[*appsv1.DaemonSet](all)) > 0 {
+		if d := of[*appsv1.Deployment](all); len(d) > 0 {
+			t.Fatalf("a DaemonSet and the Deployment %s", d[0].Name)
+		}
+		d := one[*appsv1.DaemonSet](t, all)
+		return workload{"DaemonSet", d.Name, d.Namespace, nil, d.Spec.Selector, d.Spec.Template}
+	}
+	d := one[*appsv1.Deployment](t, all)
+	return workload{"Deployment", d.Name, d.Namespace, d.Spec.Replicas, d.Spec.Selector, d.Spec.Template}
+}
+
+// podOf returns the Pods' specification.
+func podOf(t *testing.T, all objects) corev1.PodSpec {
+	t.Helper()
+	return workloadOf(t, all).Template.Spec
+}
 
 // clusterScoped are the kinds here that belong to no namespace.
 var clusterScoped = []string{"Namespace", "ClusterRole", "ClusterRoleBinding", "IngressClass"}
@@ -88,17 +115,17 @@ func checkIdentity(t *testing.T, all objects, namespace string) {
 // checkReferences follows every reference by name or label between the objects.
 func checkReferences(t *testing.T, all objects) {
 	t.Helper()
-	d := one[*deployment](t, all)
-	pod := labels.Set(d.Spec.Template.Labels)
-	if !selects(t, d.Spec.Selector, pod) {
-		t.Errorf("the Deployment does not select its own Pods: %v, %v", d.Spec.Selector, pod)
+	d := workloadOf(t, all)
+	pod := labels.Set(d.Template.Labels)
+	if !selects(t, d.Selector, pod) {
+		t.Errorf("the workload does not select its own Pods: %v, %v", d.Selector, pod)
 	}
 	for _, b := range of[*policyv1.PodDisruptionBudget](all) {
 		if !selects(t, b.Spec.Selector, pod) {
 			t.Errorf("the PodDisruptionBudget selects no Pod: %v, %v", b.Spec.Selector, pod)
 		}
 	}
-	for _, c := range d.Spec.Template.Spec.TopologySpreadConstraints {
+	for _, c := range d.Template.Spec.TopologySpreadConstraints {
 		if !selects(t, c.LabelSelector, pod) {
 			t.Errorf("topologySpreadConstraint of %s selects no Pod: %v, %v", c.TopologyKey, c.LabelSelector, pod)
 		}
@@ -113,7 +140,7 @@ func checkReferences(t *testing.T, all objects) {
 			}
 		}
 	}
-	account := d.Spec.Template.Spec.ServiceAccountName
+	account := d.Template.Spec.ServiceAccountName
 	if a := one[*corev1.ServiceAccount](t, all); a.Name != account || a.Namespace != d.Namespace {
 		t.Errorf("the Pods use the ServiceAccount %s, but %s/%s is made", account, a.Namespace, a.Name)
 	}
@@ -160,8 +187,8 @@ func selects(t *testing.T, s *metav1.LabelSelector, pod labels.Set) bool {
 	return !selector.Empty() && selector.Matches(pod)
 }
 
-func hasPort(d *deployment, p corev1.ServicePort) bool {
-	return slices.ContainsFunc(d.Spec.Template.Spec.Containers[0].Ports, func(c corev1.ContainerPort) bool {
+func hasPort(d workload, p corev1.ServicePort) bool {
+	return slices.ContainsFunc(d.Template.Spec.Containers[0].Ports, func(c corev1.ContainerPort) bool {
 		return c.Name == p.TargetPort.StrVal || c.ContainerPort == p.TargetPort.IntVal
 	})
 }

@@ -12,45 +12,69 @@ import (
 	"podlane.dev/podlane/config"
 )
 
-// checkRestricted holds a Pod to the "restricted" Pod Security Standard, and to a read-only root besides.
+// breaches is what a Pod does against the "restricted" Pod Security Standard, and against a read-only root besides.
 // https://kubernetes.io/docs/concepts/security/pod-security-standards/
-func checkRestricted(t *testing.T, pod corev1.PodSpec) {
-	t.Helper()
+func breaches(pod corev1.PodSpec) []string {
+	var found []string
 	if pod.HostNetwork || pod.HostPID || pod.HostIPC {
-		t.Error("the Pod shares a namespace with its host")
+		found = append(found, "the Pod shares a namespace with its host")
 	}
 	for _, v := range pod.Volumes {
-		if v.HostPath != nil {
-			t.Errorf("volume %s is the host's", v.Name)
+		if s := v.VolumeSource; !slices.Contains([]bool{
+			s.ConfigMap != nil, s.CSI != nil, s.DownwardAPI != nil, s.EmptyDir != nil, s.Ephemeral != nil, s.PersistentVolumeClaim != nil,
+			s.Projected != nil, s.Secret != nil,
+		}, true) {
+			found = append(found, "volume "+v.Name+" is of no kind that is allowed")
 		}
 	}
 	p := pod.SecurityContext
 	if p == nil || p.RunAsNonRoot == nil || !*p.RunAsNonRoot || p.RunAsUser == nil || *p.RunAsUser == 0 {
-		t.Errorf("the Pod may run as root: %v", p)
+		found = append(found, "the Pod may run as root")
 	}
 	if p == nil || p.SeccompProfile == nil || p.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault {
-		t.Errorf("no seccomp profile: %v", p)
+		found = append(found, "no seccomp profile")
 	}
-	for _, c := range pod.Containers {
-		s := c.SecurityContext
-		if s == nil || s.AllowPrivilegeEscalation == nil || *s.AllowPrivilegeEscalation || s.Privileged != nil && *s.Privileged {
-			t.Errorf("container %s may gain privileges: %v", c.Name, s)
-		}
-		if s == nil || s.ReadOnlyRootFilesystem == nil || !*s.ReadOnlyRootFilesystem {
-			t.Errorf("container %s may write to its root: %v", c.Name, s)
-		}
-		if s == nil || s.Capabilities == nil || !slices.Equal(s.Capabilities.Drop, []corev1.Capability{"ALL"}) || len(s.Capabilities.Add) > 0 {
-			t.Errorf("container %s has capabilities: %v", c.Name, s)
-		}
-		for _, port := range c.Ports {
-			if port.ContainerPort < 1024 {
-				t.Errorf("port %s: %d needs a capability", port.Name, port.ContainerPort)
-			}
-			if port.HostPort != 0 {
-				t.Errorf("port %s: uses the host's port %d", port.Name, port.HostPort)
+	if p != nil {
+		for _, s := range p.Sysctls {
+			if !slices.Contains(safeSysctls, s.Name) {
+				found = append(found, "sysctl "+s.Name+" is not safe")
 			}
 		}
 	}
+	for _, c := range slices.Concat(pod.InitContainers, pod.Containers) {
+		found = append(found, containerBreaches(c)...)
+	}
+	return found
+}
+
+// safeSysctls are those of the standard.
+var safeSysctls = []string{
+	"kernel.shm_rmid_forced", "net.ipv4.ip_local_port_range", "net.ipv4.ip_unprivileged_port_start", "net.ipv4.tcp_syncookies",
+	"net.ipv4.ping_group_range", "net.ipv4.ip_local_reserved_ports", "net.ipv4.tcp_keepalive_time", "net.ipv4.tcp_fin_timeout",
+	"net.ipv4.tcp_keepalive_intvl", "net.ipv4.tcp_keepalive_probes", "net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem",
+}
+
+func containerBreaches(c corev1.Container) []string {
+	var found []string
+	s := c.SecurityContext
+	if s == nil || s.AllowPrivilegeEscalation == nil || *s.AllowPrivilegeEscalation || s.Privileged != nil && *s.Privileged {
+		found = append(found, "container "+c.Name+" may gain privileges")
+	}
+	if s == nil || s.ReadOnlyRootFilesystem == nil || !*s.ReadOnlyRootFilesystem {
+		found = append(found, "container "+c.Name+" may write to its root")
+	}
+	if s == nil || s.Capabilities == nil || !slices.Equal(s.Capabilities.Drop, []corev1.Capability{"ALL"}) || len(s.Capabilities.Add) > 0 {
+		found = append(found, "container "+c.Name+" has capabilities")
+	}
+	for _, port := range c.Ports {
+		if port.ContainerPort < 1024 {
+			found = append(found, "port "+port.Name+": "+itoa(port.ContainerPort)+" needs a capability")
+		}
+		if port.HostPort != 0 {
+			found = append(found, "port "+port.Name+": uses the host's port "+itoa(port.HostPort))
+		}
+	}
+	return found
 }
 
 // checkShutdown makes sure that the kubelet does not kill what the flags promise to finish.

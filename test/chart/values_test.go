@@ -16,7 +16,7 @@ func itoa(n int32) string { return strconv.Itoa(int(n)) }
 
 func TestDefaultArguments(t *testing.T) {
 	t.Parallel()
-	got := one[*deployment](t, template(t, standard())).Spec.Template.Spec.Containers[0].Args
+	got := podOf(t, template(t, standard())).Containers[0].Args
 	want := []string{
 		"controller",
 		"--admin-address=127.0.0.1:9091",
@@ -57,7 +57,7 @@ func TestArguments(t *testing.T) {
 		{"the lease's too", "fullnameOverride=edge", "--election-id=edge-leader", ""},
 		{"ports", "controller.containerPort.http=9999", "--http-address=:9999", ""},
 	} {
-		args := one[*deployment](t, template(t, standard(c.set))).Spec.Template.Spec.Containers[0].Args
+		args := podOf(t, template(t, standard(c.set))).Containers[0].Args
 		all := "\n" + strings.Join(args, "\n") + "\n"
 		if !strings.Contains(all, "\n"+c.want+"\n") && c.want != "" {
 			t.Errorf("%s: %s gives %q, want %s", c.name, c.set, args, c.want)
@@ -78,7 +78,7 @@ func TestImage(t *testing.T) {
 		"controller.image.repository=registry.example.com/x":        "registry.example.com/x:v0.1.0",
 		"controller.image.tag=v9,controller.image.digest=" + digest: "ghcr.io/podlane/podlane@" + digest,
 	} {
-		if got := one[*deployment](t, template(t, standard(set))).Spec.Template.Spec.Containers[0].Image; got != want {
+		if got := podOf(t, template(t, standard(set))).Containers[0].Image; got != want {
 			t.Errorf("%s: image %s, want %s", set, got, want)
 		}
 	}
@@ -173,7 +173,7 @@ func TestServiceOfEachType(t *testing.T) {
 // replaces every Pod.
 func TestPodsSurviveAChartUpgrade(t *testing.T) {
 	t.Parallel()
-	pod := one[*deployment](t, template(t, standard())).Spec.Template
+	pod := workloadOf(t, template(t, standard())).Template
 	for _, label := range []string{"helm.sh/chart", "app.kubernetes.io/version"} {
 		if v, ok := pod.Labels[label]; ok {
 			t.Errorf("the Pods are labelled %s=%s", label, v)
