@@ -86,8 +86,8 @@ app.kubernetes.io/part-of: {{ include "podlane.name" . | quote }}
 {{- with .Values.controller.publishService -}}
 {{- if and .enabled .pathOverride -}}
 {{- .pathOverride -}}
-{{- else if and .enabled $.Values.controller.service.enabled -}}
-{{- printf "$(POD_NAMESPACE)/%s" (include "podlane.fullname" $) -}}
+{{- else if and .enabled (include "podlane.serviceName" $) -}}
+{{- printf "$(POD_NAMESPACE)/%s" (include "podlane.serviceName" $) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -101,6 +101,16 @@ Reading nodes and Pods is then, and only then, part of the RBAC rules.
 {{- $written := ne (toString (get $args "update-status")) "false" -}}
 {{- if and $written (not (include "podlane.publishService" .)) (not (hasKey $args "publish-status-address")) -}}
 true
+{{- end -}}
+{{- end -}}
+
+{{/* The ranges of the load balancers that speak the PROXY protocol. Nobody is believed by default, so that they must be named. */}}
+{{- define "podlane.proxyProtocolTrusted" -}}
+{{- with .Values.controller.proxyProtocol -}}
+{{- if and .enabled (not .trusted) (not (hasKey $.Values.controller.extraArgs "trusted-proxies")) -}}
+{{- fail "controller.proxyProtocol.trusted: name the address ranges of the load balancers, as the Pods see them (with many clouds those of the nodes); whoever connects from there says which address a client has" -}}
+{{- end -}}
+{{- join "," .trusted -}}
 {{- end -}}
 {{- end -}}
 
@@ -151,6 +161,8 @@ probes, RBAC or the grace period depend on it, are refused.
   "watch-namespace" "controller.scope"
   "drain-delay" "controller.drainDelaySeconds"
   "shutdown-timeout" "controller.shutdownTimeoutSeconds"
+  "use-proxy-protocol" "controller.proxyProtocol.enabled"
+  "proxy-protocol-trusted" "controller.proxyProtocol.trusted"
   "watch-ingress-without-class" "controller.watchIngressWithoutClass" -}}
 {{- range $flag, $value := $owned -}}
 {{- if hasKey $c.extraArgs $flag -}}
@@ -173,6 +185,10 @@ probes, RBAC or the grace period depend on it, are refused.
 {{- if and (include "podlane.publishNodes" .) $c.reportNodeInternalIp -}}{{- $_ := set $args "report-node-internal-ip-address" "true" -}}{{- end -}}
 {{- with include "podlane.watchNamespace" . -}}{{- $_ := set $args "watch-namespace" . -}}{{- end -}}
 {{- if $c.watchIngressWithoutClass -}}{{- $_ := set $args "watch-ingress-without-class" "true" -}}{{- end -}}
+{{- if $c.proxyProtocol.enabled -}}
+{{- $_ := set $args "use-proxy-protocol" "true" -}}
+{{- with include "podlane.proxyProtocolTrusted" . -}}{{- $_ := set $args "proxy-protocol-trusted" . -}}{{- end -}}
+{{- end -}}
 {{- range $flag, $value := $c.extraArgs -}}{{- $_ := set $args $flag $value -}}{{- end -}}
 - controller
 {{- range $flag, $value := $args }}

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 )
@@ -55,6 +54,12 @@ func TestArguments(t *testing.T) {
 		{"no nodes with a fixed address", "controller.service.enabled=false,controller.extraArgs.publish-status-address=192.0.2.1", "", "--publish-node-addresses=true"},
 		{"the name follows the release's", "fullnameOverride=edge", "--publish-service=$(POD_NAMESPACE)/edge", ""},
 		{"the lease's too", "fullnameOverride=edge", "--election-id=edge-leader", ""},
+		{"the internal Service's name", "controller.service.external.enabled=false,controller.service.internal.enabled=true,controller.service.internal.type=ClusterIP", "--publish-service=$(POD_NAMESPACE)/podlane-internal", ""},
+		{"neither Service", "controller.service.external.enabled=false", "--publish-node-addresses=true", ""},
+		{"the PROXY protocol", "controller.proxyProtocol.enabled=true,controller.proxyProtocol.trusted={10.0.0.0/8,fd00::/8}", "--proxy-protocol-trusted=10.0.0.0/8,fd00::/8", ""},
+		{"it is spoken", "controller.proxyProtocol.enabled=true,controller.proxyProtocol.trusted={10.0.0.0/8}", "--use-proxy-protocol=true", ""},
+		{"by proxies that are trusted anyway", "controller.proxyProtocol.enabled=true,controller.extraArgs.trusted-proxies=10.0.0.0/8", "--use-proxy-protocol=true", "--proxy-protocol-trusted="},
+		{"it is off", "controller.proxyProtocol.trusted={10.0.0.0/8}", "", "--proxy-protocol-trusted=10.0.0.0/8"},
 		{"ports", "controller.containerPort.http=9999", "--http-address=:9999", ""},
 	} {
 		args := podOf(t, template(t, standard(c.set))).Containers[0].Args
@@ -149,23 +154,6 @@ func TestBudgetOfAnOldCluster(t *testing.T) {
 	r.KubeVersion = "v1.25.0"
 	if budget := one[*policyv1.PodDisruptionBudget](t, template(t, r)); budget.Spec.UnhealthyPodEvictionPolicy != nil {
 		t.Errorf("Kubernetes 1.25 does not know unhealthyPodEvictionPolicy: %v", budget.Spec)
-	}
-}
-
-func TestServiceOfEachType(t *testing.T) {
-	t.Parallel()
-	// Fields that only another type may have would make the API server refuse the Service.
-	set := "controller.service.loadBalancerIP=192.0.2.1,controller.service.externalTrafficPolicy=Local," +
-		"controller.service.healthCheckNodePort=31000,controller.service.nodePorts.http=30080,controller.service.type="
-	for _, kind := range []corev1.ServiceType{corev1.ServiceTypeClusterIP, corev1.ServiceTypeNodePort, corev1.ServiceTypeLoadBalancer} {
-		spec := one[*corev1.Service](t, template(t, standard(set+string(kind)))).Spec
-		cloud, outside := kind == corev1.ServiceTypeLoadBalancer, kind != corev1.ServiceTypeClusterIP
-		if (spec.LoadBalancerIP != "") != cloud || (spec.HealthCheckNodePort != 0) != cloud {
-			t.Errorf("%s has loadBalancerIP %q and healthCheckNodePort %d", kind, spec.LoadBalancerIP, spec.HealthCheckNodePort)
-		}
-		if (spec.ExternalTrafficPolicy != "") != outside || (spec.Ports[0].NodePort != 0) != outside {
-			t.Errorf("%s has externalTrafficPolicy %q and nodePort %d", kind, spec.ExternalTrafficPolicy, spec.Ports[0].NodePort)
-		}
 	}
 }
 
