@@ -74,10 +74,45 @@ app.kubernetes.io/part-of: {{ include "podlane.name" . | quote }}
 {{- .Values.controller.electionID | default (printf "%s-leader" (include "podlane.fullname" .)) -}}
 {{- end -}}
 
-{{/* The namespace that is watched; empty means all. */}}
-{{- define "podlane.watchNamespace" -}}
-{{- if .Values.controller.scope.enabled -}}
-{{- .Values.controller.scope.namespace | default (include "podlane.namespace" .) -}}
+{{/* The namespaces that are watched, with commas; empty means all. */}}
+{{- define "podlane.watchNamespaces" -}}
+{{- with .Values.controller.scope -}}
+{{- if and .namespaceSelector (not .enabled) -}}
+{{- fail "controller.scope.namespaceSelector: namespaces cannot be chosen by label; list them in controller.scope.namespaces, with controller.scope.enabled" -}}
+{{- end -}}
+{{- if .enabled -}}
+{{- if and .namespace .namespaces -}}
+{{- fail "controller.scope.namespace: set this or controller.scope.namespaces" -}}
+{{- end -}}
+{{- join "," (.namespaces | default (list (.namespace | default (include "podlane.namespace" $)))) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The name of the ConfigMap with the headers of addHeaders or proxySetHeaders. */}}
+{{- define "podlane.headersName" -}}
+{{- printf "%s-%s" (include "podlane.fullname" (index . 0) | trunc 45 | trimSuffix "-") (kebabcase (index . 1)) -}}
+{{- end -}}
+
+{{/* "true" where the namespace of the release is not among those that are watched. */}}
+{{- define "podlane.outside" -}}
+{{- with include "podlane.watchNamespaces" . -}}
+{{- if not (has (include "podlane.namespace" $) (splitList "," .)) -}}
+true
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The Service that answers requests without a route, as namespace/name. */}}
+{{- define "podlane.defaultBackend" -}}
+{{- with .Values.controller.defaultBackendService -}}
+{{- $where := first (splitList "/" .) -}}
+{{- with include "podlane.watchNamespaces" $ -}}
+{{- if not (has $where (append (splitList "," .) (include "podlane.namespace" $))) -}}
+{{- fail (printf "controller.defaultBackendService: with controller.scope it must be in the release's namespace or in one that is watched; %s is neither" $where) -}}
+{{- end -}}
+{{- end -}}
+{{- . -}}
 {{- end -}}
 {{- end -}}
 
@@ -85,6 +120,12 @@ app.kubernetes.io/part-of: {{ include "podlane.name" . | quote }}
 {{- define "podlane.publishService" -}}
 {{- with .Values.controller.publishService -}}
 {{- if and .enabled .pathOverride -}}
+{{- $where := first (splitList "/" .pathOverride) -}}
+{{- with include "podlane.watchNamespaces" $ -}}
+{{- if not (has $where (append (splitList "," .) (include "podlane.namespace" $))) -}}
+{{- fail (printf "controller.publishService.pathOverride: with controller.scope the Service must be in the release's namespace or in one that is watched; %s is neither" $where) -}}
+{{- end -}}
+{{- end -}}
 {{- .pathOverride -}}
 {{- else if and .enabled (include "podlane.serviceName" $) -}}
 {{- printf "$(POD_NAMESPACE)/%s" (include "podlane.serviceName" $) -}}
@@ -159,6 +200,10 @@ probes, RBAC or the grace period depend on it, are refused.
   "publish-node-addresses" "controller.publishService"
   "report-node-internal-ip-address" "controller.reportNodeInternalIp"
   "watch-namespace" "controller.scope"
+  "ingress-class-by-name" "controller.ingressClassByName"
+  "disable-leader-election" "controller.disableLeaderElection"
+  "election-ttl" "controller.electionTTL"
+  "default-backend-service" "controller.defaultBackendService"
   "drain-delay" "controller.drainDelaySeconds"
   "shutdown-timeout" "controller.shutdownTimeoutSeconds"
   "use-proxy-protocol" "controller.proxyProtocol.enabled"
@@ -183,7 +228,11 @@ probes, RBAC or the grace period depend on it, are refused.
 {{- with include "podlane.publishService" . -}}{{- $_ := set $args "publish-service" . -}}{{- end -}}
 {{- if include "podlane.publishNodes" . -}}{{- $_ := set $args "publish-node-addresses" "true" -}}{{- end -}}
 {{- if and (include "podlane.publishNodes" .) $c.reportNodeInternalIp -}}{{- $_ := set $args "report-node-internal-ip-address" "true" -}}{{- end -}}
-{{- with include "podlane.watchNamespace" . -}}{{- $_ := set $args "watch-namespace" . -}}{{- end -}}
+{{- with include "podlane.watchNamespaces" . -}}{{- $_ := set $args "watch-namespace" . -}}{{- end -}}
+{{- if $c.ingressClassByName -}}{{- $_ := set $args "ingress-class-by-name" "true" -}}{{- end -}}
+{{- if $c.disableLeaderElection -}}{{- $_ := set $args "disable-leader-election" "true" -}}{{- end -}}
+{{- with $c.electionTTL -}}{{- $_ := set $args "election-ttl" . -}}{{- end -}}
+{{- with include "podlane.defaultBackend" . -}}{{- $_ := set $args "default-backend-service" . -}}{{- end -}}
 {{- if $c.watchIngressWithoutClass -}}{{- $_ := set $args "watch-ingress-without-class" "true" -}}{{- end -}}
 {{- if $c.proxyProtocol.enabled -}}
 {{- $_ := set $args "use-proxy-protocol" "true" -}}

@@ -14,6 +14,11 @@
 {{- end -}}
 {{- end -}}
 
+{{/* The name of the Service whose address Ingresses get, whoever made it. */}}
+{{- define "podlane.publishedName" -}}
+{{- include "podlane.publishService" . | default (include "podlane.fullname" .) | splitList "/" | last -}}
+{{- end -}}
+
 {{/* Refuses Services that would not do what they seem to. */}}
 {{- define "podlane.checkServices" -}}
 {{- with .Values.controller.service -}}

@@ -106,6 +106,35 @@ func TestRights(t *testing.T) {
 			},
 		},
 		{
+			"scope: several namespaces", []string{"controller.scope.enabled=true", "controller.scope.namespaces={a,podlane-system}"},
+			[][]string{everywhere("a"), everywhere(home), {classes}, own(home)},
+		},
+		{
+			"scope: headers and a default backend outside of it",
+			[]string{"controller.scope.enabled=true", "controller.scope.namespace=a", "controller.addHeaders.X-A=b", "controller.defaultBackendService=" + home + "/errors"},
+			[][]string{
+				everywhere("a"), {classes}, own(home),
+				{
+					home + " services/podlane get,list,watch", home + " events.events.k8s.io create,patch", home + " configmaps get,list,watch",
+					home + " services/errors get,list,watch", home + " endpoints/errors get,list,watch", home + " endpointslices.discovery.k8s.io get,list,watch",
+				},
+			},
+		},
+		{
+			"scope: the internal Service", []string{
+				"controller.scope.enabled=true", "controller.scope.namespace=a", "controller.service.external.enabled=false",
+				"controller.service.internal.enabled=true", "controller.service.internal.type=ClusterIP",
+			},
+			[][]string{
+				everywhere("a"), {classes}, own(home),
+				{home + " services/podlane-internal get,list,watch", home + " events.events.k8s.io create,patch"},
+			},
+		},
+		{
+			"no election", []string{"controller.disableLeaderElection=true"},
+			[][]string{everywhere("*"), {classes}, own(home)[:1]},
+		},
+		{
 			"no ClusterRole", []string{"controller.scope.enabled=true", "rbac.scope=true"},
 			[][]string{everywhere(home), own(home)},
 		},

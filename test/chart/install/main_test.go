@@ -60,7 +60,7 @@ func dryRun(t *testing.T, c *cluster.Cluster, manifests string) error {
 func TestAPIServer(t *testing.T) {
 	c := start(t)
 	// A dry run makes no namespace for what comes after it.
-	for _, name := range []string{"podlane-system", "edge-system", "team-a"} {
+	for _, name := range []string{"podlane-system", "edge-system", "team-a", "team-b"} {
 		if _, err := c.Kubectl(t.Context(), "", "create", "namespace", name); err != nil {
 			t.Fatal(err)
 		}
@@ -135,7 +135,7 @@ func TestInstalled(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		i := install(t, c, "rbac.scope=true", "controller.scope.enabled=true", "controller.scope.namespace=$APPS",
+		i := install(t, c, "rbac.scope=true", "controller.scope.enabled=true", "controller.scope.namespaces={$APPS,kube-public}",
 			"controller.ingressClassResource.enabled=false")
 		i.checkTraffic()
 		i.home.SetLoadBalancer("podlane", c.NodeIP())
@@ -144,7 +144,10 @@ func TestInstalled(t *testing.T) {
 		i.checkLease()
 		if i.can("list", "secrets", "") || i.can("list", "secrets", i.home.Name) || i.can("list", "ingressclasses", "") ||
 			i.can("list", "configmaps", "") || i.can("list", "configmaps", i.home.Name) {
-			t.Error("Podlane may read more than the one namespace")
+			t.Error("Podlane may read more than the two namespaces")
+		}
+		if !i.can("list", "secrets", "kube-public") {
+			t.Error("Podlane may not read the second namespace")
 		}
 	})
 	t.Run("nodes' addresses", func(t *testing.T) {
