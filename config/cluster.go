@@ -31,6 +31,10 @@ type Cluster struct {
 	ElectionNamespace string
 	ElectionTTL       time.Duration
 	NoElection        bool
+
+	// BrakePercent of all hosts, or of all ready endpoints, may go in one step, 0 for any number; more than that stays for BrakeHold.
+	BrakePercent int
+	BrakeHold    time.Duration
 }
 
 // NewCluster returns the defaults.
@@ -38,6 +42,8 @@ func NewCluster() *Cluster {
 	return &Cluster{
 		UpdateStatus: true,
 		ElectionID:   "podlane-leader", ElectionTTL: 30 * time.Second,
+		// What the API server says is obeyed at once unless the operator wants otherwise: who deletes a namespace means it.
+		BrakePercent: 50,
 	}
 }
 
@@ -66,6 +72,10 @@ func (c *Cluster) AddFlags(fs *pflag.FlagSet) {
 	addDuration(fs, &c.ElectionTTL, "election-ttl", "how long a leader that is gone keeps the Lease")
 	fs.BoolVar(&c.NoElection, "disable-leader-election", c.NoElection,
 		"write status and Events without a Lease; only for a single replica")
+	fs.IntVar(&c.BrakePercent, "brake-percent", c.BrakePercent,
+		"a step that removes more than this share of all hosts, or of all endpoints that were ready, and more than 10, is an accident to shout about, as when the API server comes back without its objects; 0 is never")
+	addDuration(fs, &c.BrakeHold, "brake-hold",
+		"how long what such a step removes stays, unless it comes back before, such as 30s; 0 removes it at once")
 }
 
 // Validate checks names and combinations.
@@ -75,6 +85,7 @@ func (c *Cluster) Validate() error {
 		objectName("publish-service", c.PublishService),
 		c.checkStatus(),
 		c.checkElection(),
+		c.checkBrake(),
 	)
 }
 
@@ -103,6 +114,21 @@ func (c *Cluster) checkStatus() error {
 		if len(validation.IsDNS1123Subdomain(address)) > 0 {
 			return fmt.Errorf("--publish-status-address: %q is neither an IP address nor a host name: write 192.0.2.1 or lb.example.com", address)
 		}
+	}
+	return nil
+}
+
+// maxBrakeHold bounds how long requests may go to addresses that the cluster has given up.
+const maxBrakeHold = 10 * time.Minute
+
+func (c *Cluster) checkBrake() error {
+	switch {
+	case c.BrakePercent < 0 || c.BrakePercent > 99:
+		return fmt.Errorf("--brake-percent: %d is not a share in percent: write 1 to 99, or 0 for none", c.BrakePercent)
+	case c.BrakeHold > maxBrakeHold:
+		return fmt.Errorf("--brake-hold: %v is too long, for addresses of Pods are used again: write %v or less", c.BrakeHold, maxBrakeHold)
+	case c.BrakeHold > 0 && c.BrakePercent == 0:
+		return errors.New("--brake-hold has no effect with --brake-percent=0: write --brake-percent=50")
 	}
 	return nil
 }

@@ -113,6 +113,10 @@ func TestMistakesNameTheFlagAndTheRemedy(t *testing.T) {
 		{config.NewCluster(), "--election-ttl=soon", []string{"--election-ttl", `"soon" is not a duration`, "10s"}},
 		{config.NewCluster(), "--election-namespace=A", []string{"--election-namespace", `"A"`}},
 
+		{config.NewCluster(), "--brake-percent=100", []string{"--brake-percent", "100 is not a share", "write 1 to 99"}},
+		{config.NewCluster(), "--brake-hold=1h", []string{"--brake-hold", "1h0m0s is too long", "10m0s or less"}},
+		{config.NewCluster(), "--brake-hold=30s --brake-percent=0", []string{"--brake-hold", "write --brake-percent=50"}},
+
 		{config.ServeLog(), "--log-level=loud", []string{"--log-level", `"loud" is unknown`, "debug, info, warn, error"}},
 		{config.ServeLog(), "--log-format=xml", []string{"--log-format", "json, text"}},
 		{config.ServeLog(), "--access-log-format=", []string{"--access-log-format is empty", "json"}},

@@ -80,6 +80,7 @@ type addresses struct {
 	resolve  AddressFunc
 	plane    DataPlane
 	observer Observer
+	brake    *brake
 	feed     feed[router.Service]
 
 	// live is set just before the first Prepare. Until then no pool exists, and what the events say is in the mirror
@@ -139,10 +140,9 @@ func (a *addresses) refresh(s router.Service) {
 	t.order.Lock()
 	defer t.order.Unlock()
 	key := types.NamespacedName{Namespace: s.Namespace, Name: s.Name}
-	service := a.mirror.services.find(key)
-	if service == nil {
-		a.plane.SetAddresses(s, nil)
-		return
+	var byPort map[string][]router.Address
+	if service := a.mirror.services.find(key); service != nil {
+		byPort = a.resolve(service, a.mirror.endpoints.slicesOf(s), a.mirror.endpoints.core.find(key))
 	}
-	a.plane.SetAddresses(s, a.resolve(service, a.mirror.endpoints.slicesOf(s), a.mirror.endpoints.core.find(key)))
+	a.plane.SetAddresses(s, a.brake.addresses(s, byPort))
 }

@@ -141,11 +141,14 @@ func newFixture(t testing.TB, build BuildFunc) *fixture {
 	m.complete.Store(true)
 	m.referring = true
 	m.setWaiting(nil)
-	a := &addresses{mirror: m, resolve: countEndpoints, plane: f.plane, observer: m.options.Observer, seed: maphash.MakeSeed()}
+	held := newBrake(BrakeOptions{}, "podlane")
+	a := &addresses{mirror: m, resolve: countEndpoints, plane: f.plane, observer: m.options.Observer, brake: held, seed: maphash.MakeSeed()}
 	f.publisher = &publisher{
 		mirror: m, addresses: a, links: newLinks(), build: build, plane: f.plane, observer: m.options.Observer,
-		log: logr.Discard(), problemsChanged: func() {}, first: make(chan struct{}),
+		log: logr.Discard(), problemsChanged: func() {}, first: make(chan struct{}), brake: held,
 	}
+	held.log, held.noticed = logr.Discard(), func(BrakeStep) {}
+	held.changed, held.release, held.wake = f.tellProblems, a.feed.add, f.wake
 	m.subscribers = subscribers{
 		table: f.wake, addresses: a.changed, service: func(types.NamespacedName) {}, ingress: func(types.NamespacedName) {}, ownership: func() {},
 	}

@@ -44,6 +44,8 @@ type Observer struct {
 	OnAddresses func(s router.Service, eventToSet time.Duration)
 	// OnBuildPanic is told of each Build that panicked, with the recovered value.
 	OnBuildPanic func(recovered any)
+	// OnBrake is told of each step that removes more than Options.Brake allows, and of the end of each that was held.
+	OnBrake func(BrakeStep)
 	// OnLeading is told when this replica starts or stops to hold the lease.
 	OnLeading func(leading bool)
 }
@@ -64,6 +66,8 @@ type Options struct {
 	Status StatusOptions
 	// Election says how replicas agree on the one that writes status and Events.
 	Election ElectionOptions
+	// Brake says what is too much to lose in one step.
+	Brake BrakeOptions
 	// Observer is told what happens.
 	Observer Observer
 }

@@ -37,7 +37,8 @@ type Controllers struct {
 // New returns controllers that build tables with build, and addresses with resolve, for plane.
 func New(o Options, build BuildFunc, resolve AddressFunc, plane DataPlane) *Controllers {
 	c := &Controllers{options: o, links: newLinks(), mirror: newMirror(o), leaders: &leadership{}}
-	c.addresses = &addresses{mirror: c.mirror, resolve: resolve, plane: plane, observer: o.Observer, seed: maphash.MakeSeed()}
+	brake := newBrake(o.Brake, o.Ingress.IngressClass)
+	c.addresses = &addresses{mirror: c.mirror, resolve: resolve, plane: plane, observer: o.Observer, brake: brake, seed: maphash.MakeSeed()}
 	c.publisher = &publisher{
 		mirror:    c.mirror,
 		addresses: c.addresses,
@@ -46,6 +47,11 @@ func New(o Options, build BuildFunc, resolve AddressFunc, plane DataPlane) *Cont
 		plane:     plane,
 		observer:  o.Observer,
 		first:     make(chan struct{}),
+		brake:     brake,
+	}
+	brake.changed, brake.release, brake.wake = c.publisher.tellProblems, c.addresses.feed.add, c.publisher.wake
+	if brake.noticed = o.Observer.OnBrake; brake.noticed == nil {
+		brake.noticed = func(BrakeStep) {}
 	}
 	return c
 }
@@ -69,7 +75,7 @@ func (c *Controllers) SetupWithManager(m manager.Manager) error {
 	c.mirror.log, c.mirror.cache, c.mirror.reader = log, m.GetCache(), m.GetAPIReader()
 	c.mirror.caches = caches{config: m.GetConfig(), client: m.GetHTTPClient(), scheme: m.GetScheme(), mapper: m.GetRESTMapper(), links: c.links}
 	c.mirror.hold(newReferents(secretKind(), log, m.GetAPIReader()), newReferents(configMapKind(), log, m.GetAPIReader()))
-	c.publisher.log = log
+	c.publisher.log, c.publisher.brake.log = log, log
 
 	status, source := c.statusWriter(m)
 	events, err := c.eventWriter(m)

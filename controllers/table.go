@@ -31,6 +31,7 @@ type publisher struct {
 	log       logr.Logger
 	// problemsChanged is called whenever the list of Problems differs.
 	problemsChanged func()
+	brake           *brake
 
 	feed   feed[tableRequest]
 	pacer  pacer
@@ -93,9 +94,10 @@ func (p *publisher) publish(ctx context.Context, firstEvent time.Time) error {
 	}
 	cost := time.Since(start)
 	p.setProblems(problems)
-	if table == p.last {
+	if !p.brake.admits(p.last, table) || table == p.last {
 		return nil
 	}
+	p.brake.follow(table)
 	p.addresses.live.Store(true)
 	for _, s := range p.plane.Prepare(table) {
 		p.addresses.refresh(s)
@@ -136,12 +138,16 @@ func (p *publisher) setProblems(problems []ingress.Problem) {
 	same := sameProblems(p.problems, problems) && p.generation.Load() > 0
 	p.problems = problems
 	p.mu.Unlock()
-	if same {
-		return
+	if !same {
+		p.tellProblems()
 	}
+}
+
+// tellProblems tells whoever counts Problems that they differ.
+func (p *publisher) tellProblems() {
 	if p.observer.OnProblems != nil {
 		byReason := map[ingress.Reason]int{}
-		for _, problem := range problems {
+		for _, problem := range p.current() {
 			byReason[problem.Reason]++
 		}
 		p.observer.OnProblems(byReason)
@@ -169,10 +175,13 @@ func sameProblems(a, b []ingress.Problem) bool {
 	return true
 }
 
-// current returns the Problems of the last Build. The slice is shared and read-only.
+// current returns the Problems of the last Build, and of what the brake holds. The slice is shared and read-only.
 func (p *publisher) current() []ingress.Problem {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if held := p.brake.problems(); len(held) > 0 {
+		return slices.Concat(held, p.problems)
+	}
 	return p.problems
 }
 

@@ -83,6 +83,9 @@ func runController(ctx context.Context, p *process, o *controllerOptions) (err e
 	defer release()
 
 	options.Observer = clusterObserver(f, log)
+	if options.Observer.OnBrake, err = brakeObserver(f); err != nil {
+		return err
+	}
 	builder := ingress.NewBuilder(o.ingress.Families())
 	options.Remember = builder.Remember
 	c := controllers.New(options, builder.Build, endpoints.Cluster.Addresses, f)
@@ -263,6 +266,7 @@ func controllersOptions(o *controllerOptions, self types.NamespacedName, namespa
 			Disabled: c.NoElection, ID: c.ElectionID, Namespace: cmp.Or(c.ElectionNamespace, namespace), Identity: self.Name,
 			LeaseDuration: c.ElectionTTL,
 		},
+		Brake: controllers.BrakeOptions{Percent: c.BrakePercent, Hold: c.BrakeHold},
 	}
 	if c.PublishNodes {
 		options.Status.Nodes = &controllers.NodeAddresses{Internal: c.InternalNodeIP}

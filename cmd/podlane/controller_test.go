@@ -183,6 +183,7 @@ func TestControllersOptions(t *testing.T) {
 		Ingress:  config.ControllerIngress().Options(),
 		Status:   controllers.StatusOptions{Update: true, Self: self},
 		Election: controllers.ElectionOptions{ID: "podlane-leader", Namespace: "here", Identity: "podlane-0", LeaseDuration: 30 * time.Second},
+		Brake:    controllers.BrakeOptions{Percent: 50},
 	}
 	for args, change := range map[string]func(*controllers.Options){
 		"":                      func(*controllers.Options) {},
@@ -196,11 +197,14 @@ func TestControllersOptions(t *testing.T) {
 		"--publish-node-addresses --report-node-internal-ip-address": func(o *controllers.Options) {
 			o.Status.Nodes = &controllers.NodeAddresses{Internal: true}
 		},
-		"--update-status=false":         func(o *controllers.Options) { o.Status.Update = false },
-		"--update-status-on-shutdown":   func(o *controllers.Options) { o.Status.RemoveOnShutdown = true },
-		"--election-id=x":               func(o *controllers.Options) { o.Election.ID = "x" },
-		"--election-namespace=x":        func(o *controllers.Options) { o.Election.Namespace = "x" },
-		"--election-ttl=1m":             func(o *controllers.Options) { o.Election.LeaseDuration = time.Minute },
+		"--update-status=false":       func(o *controllers.Options) { o.Status.Update = false },
+		"--update-status-on-shutdown": func(o *controllers.Options) { o.Status.RemoveOnShutdown = true },
+		"--election-id=x":             func(o *controllers.Options) { o.Election.ID = "x" },
+		"--election-namespace=x":      func(o *controllers.Options) { o.Election.Namespace = "x" },
+		"--election-ttl=1m":           func(o *controllers.Options) { o.Election.LeaseDuration = time.Minute },
+		"--brake-percent=20 --brake-hold=30s": func(o *controllers.Options) {
+			o.Brake = controllers.BrakeOptions{Percent: 20, Hold: 30 * time.Second}
+		},
 		"--disable-leader-election":     func(o *controllers.Options) { o.Election.Disabled = true },
 		"--ingress-class=nginx":         func(o *controllers.Options) { o.Ingress.IngressClass = "nginx" },
 		"--default-backend-service=a/b": func(o *controllers.Options) { o.Ingress.DefaultBackend = "a/b" },

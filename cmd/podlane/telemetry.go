@@ -12,6 +12,7 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"podlane.dev/podlane/controllers"
 	"podlane.dev/podlane/proxy/exchange"
 	"podlane.dev/podlane/proxy/observe"
 	"podlane.dev/podlane/proxy/upstream"
@@ -38,6 +39,29 @@ func upstreamObserver(m *observe.Metrics) upstream.Observer {
 		OnReuse: func(*upstream.Endpoint) { m.UpstreamReuses.Inc() },
 		OnEject: func(*upstream.Endpoint, upstream.Failure) { m.UpstreamEjections.Inc() },
 	}
+}
+
+// brakeObserver returns what counts steps that remove too much, and shows which are held.
+func brakeObserver(f *front) (func(controllers.BrakeStep), error) {
+	held := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "podlane_brake_held", Help: "Hosts or endpoints that one step would have removed, and that stay for now.",
+	}, []string{"what"})
+	steps := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "podlane_brake_steps_total", Help: "Steps that removed more hosts or endpoints than --brake-percent, held or not.",
+	}, []string{"what"})
+	for _, kind := range controllers.BrakeKinds() {
+		held.WithLabelValues(string(kind)).Set(0)
+		steps.WithLabelValues(string(kind)).Add(0)
+	}
+	return func(s controllers.BrakeStep) {
+		number := 0
+		if s.Held {
+			number = s.Removed
+		}
+		if held.WithLabelValues(string(s.Kind)).Set(float64(number)); !s.Ended {
+			steps.WithLabelValues(string(s.Kind)).Inc()
+		}
+	}, errors.Join(f.metrics.Register(held), f.metrics.Register(steps))
 }
 
 // handshake returns the function that the engine runs for each encrypted connection: h's, counted.

@@ -94,6 +94,9 @@ const (
 	// InvalidOption: an option of the operator's names nothing that can be used.
 	InvalidOption Reason = "InvalidOption"
 
+	// MassRemoval: one step would remove more hosts or endpoints than the operator lets go at once.
+	MassRemoval Reason = "MassRemoval"
+
 	// ManifestInvalid: a file, or a document in it, cannot be read. The objects in it are missing from the Snapshot.
 	ManifestInvalid Reason = "ManifestInvalid"
 	// NotManifest: a document that is not a Kubernetes object.
@@ -117,7 +120,7 @@ func Reasons() []Reason {
 		NoBackend, BackendInvalid, BackendResource, ServiceMissing, PortMissing, ExternalNameRefused, UnknownAppProtocol,
 		SecretMissing, SecretInvalid, SecretForbidden, CertificateConflict, CertificateMismatch, ClientAuthConflict, PassthroughRefused, NoCertificate,
 		UnsupportedAnnotation, InvalidAnnotation, OverriddenAnnotation, PolicyFailed, RefusedAnnotation, ConfigMapMissing, ConfigMapForbidden,
-		UnsupportedSetting, InvalidSetting, RefusedSetting, InvalidOption,
+		UnsupportedSetting, InvalidSetting, RefusedSetting, InvalidOption, MassRemoval,
 		ManifestInvalid, NotManifest, NoService, UnknownField, OldVersion, DuplicateObject,
 	}
 }
