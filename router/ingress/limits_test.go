@@ -39,7 +39,7 @@ func TestLimits(t *testing.T) {
 
 // TestReasons looks for each Reason in the goldens: the set is closed, and nothing in it is only promised.
 func TestReasons(t *testing.T) {
-	elsewhere := []ingress.Reason{ingress.ManifestInvalid, ingress.NotManifest, ingress.NoService, ingress.UnknownField, ingress.OldVersion, ingress.DuplicateObject}
+	elsewhere := []ingress.Reason{ingress.MassRemoval, ingress.ManifestInvalid, ingress.NotManifest, ingress.NoService, ingress.UnknownField, ingress.OldVersion, ingress.DuplicateObject}
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil {
 		t.Fatal(err)
