@@ -72,6 +72,7 @@ func testFamilies() []policy.Family {
 		&policy.Refused{Name: "refused", Doc: "Nothing.", List: []policy.Refusal{
 			{Name: "server-snippet", Why: "there is no nginx that could run it", Instead: "write annotations"},
 			{Name: "worker-processes", Where: policy.ConfigMap, Why: "there are no worker processes", Harmless: true},
+			{Name: "early-data", Where: policy.Everywhere, Default: "false", Why: "it can be replayed"},
 			{Name: "http-snippet", Where: policy.ConfigMap, Why: "there is no nginx that could run it"},
 		}},
 		headersFamily(), rewriteFamily(), canaryFamily(), errorsFamily(),

@@ -179,8 +179,8 @@ func (r *policyReader) defaults(s *settings, o objects, m mode) defaults {
 		}
 		parsed, err := parseValues(f, values, from)
 		s.looked.add(from.looked)
-		if err != nil {
-			continue // reported by check; the compat values are constants that are tested
+		if err != nil || parsed == nil {
+			continue // reported by check, or refused; the compat values are constants that are tested
 		}
 		d.byFamily[i], d.given[i] = parsed, r.given(i, s, from, nil)
 		if !f.IsGlobal() {
