@@ -144,6 +144,7 @@ func TestMistakesNameTheFlagAndTheRemedy(t *testing.T) {
 
 		{config.NewMetrics(), "--metrics-detail=host", []string{"--metrics-detail", "namespace, service, route"}},
 		{config.NewMetrics(), "--metrics-max-series=10", []string{"--metrics-max-series", "10 is too small", "write 1000 or more"}},
+		{config.NewMetrics(), "--metrics-compat=nginx", []string{"--metrics-compat", `"nginx" is unknown`, "off, ingress-nginx"}},
 		{config.NewMetrics(), "--time-buckets=0.1,0.1", []string{"--time-buckets", `"0.1"`, "write"}},
 		{config.NewMetrics(), "--time-buckets=NaN", []string{"--time-buckets", `"NaN"`, "write"}},
 		{config.NewMetrics(), "--time-buckets=" + strings.Repeat("1,", 25), []string{"--time-buckets", "25 are too many"}},

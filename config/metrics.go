@@ -14,12 +14,14 @@ type Metrics struct {
 	Detail string
 	// MaxSeries is what the number of series stays below; 0 for no limit.
 	MaxSeries int
+	// Compat is off, or ingress-nginx for the names of its metrics beside ours.
+	Compat string
 	// Buckets are the upper bounds of request durations in seconds; empty means observe.DefaultBuckets.
 	Buckets Words
 }
 
 // NewMetrics returns the defaults.
-func NewMetrics() *Metrics { return &Metrics{Detail: "service", MaxSeries: 25_000} }
+func NewMetrics() *Metrics { return &Metrics{Detail: "service", MaxSeries: 25_000, Compat: "off"} }
 
 // Title is the heading in --help.
 func (*Metrics) Title() string { return "Metrics" }
@@ -30,6 +32,8 @@ func (m *Metrics) AddFlags(fs *pflag.FlagSet) {
 		"labels of series: namespace; with Ingress and Service; or with host and path as well, which makes many times as many")
 	fs.IntVar(&m.MaxSeries, "metrics-max-series", m.MaxSeries,
 		"number of series to stay below by labelling them with fewer names where there are too many objects; 0 for no limit")
+	fs.Var(choice{&m.Compat, []string{"off", "ingress-nginx"}}, "metrics-compat",
+		"show the metrics that ingress-nginx's dashboards and alerts need too, by its names; --metrics-max-series does not count them")
 	fs.Var(&m.Buckets, "time-buckets",
 		"upper bounds of request durations in seconds, ascending, comma-separated; without it 1 ms to 10 s in 11 steps")
 }

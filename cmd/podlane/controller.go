@@ -74,6 +74,7 @@ func runController(ctx context.Context, p *process, o *controllerOptions) (err e
 	o.external = upstream.External{
 		Deny: append(apiServers(cluster.config), o.ingress.ExternalDeny...), Allow: o.ingress.ExternalAllow,
 	}
+	o.class = o.ingress.ControllerClass
 	f, err := newFront(o.frontOptions, log)
 	if err != nil {
 		return err
@@ -302,7 +303,11 @@ func clusterObserver(f *front, log logr.Logger) controllers.Observer {
 		OnAddresses:  func(_ router.Service, eventToSet time.Duration) { f.metrics.EndpointsLive(eventToSet) },
 		OnBuildPanic: func(any) { f.metrics.BuildFailed() },
 		OnLeading: func(leading bool) {
-			f.metrics.SetLeading(leading)
+			role := observe.Follower
+			if leading {
+				role = observe.Leader
+			}
+			f.metrics.SetRole(role)
 			log.Info("leader election", "leading", leading)
 		},
 	}

@@ -106,15 +106,12 @@ func (f *front) makeTLS() error {
 }
 
 func (f *front) makeMetrics() error {
-	buckets, err := f.options.metrics.Seconds()
+	o, err := metricsOptions(f.options.metrics, f.options.class)
 	if err != nil {
 		return err
 	}
-	f.metrics, err = observe.NewMetrics(observe.MetricsOptions{
-		Buckets: buckets, Detail: detailOf(f.options.metrics), MaxSeries: maxSeriesOf(f.options.metrics), AccessLog: f.access,
-		Certificates: f.certificates, Version: thisBuild().version,
-	})
-	if err != nil {
+	o.AccessLog, o.Certificates = f.access, f.certificates
+	if f.metrics, err = observe.NewMetrics(o); err != nil {
 		return err
 	}
 	return errors.Join(

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 
@@ -79,5 +80,35 @@ func TestResumedHandshakesAreCounted(t *testing.T) {
 	}
 	for _, want := range []string{"podlane_tls_handshakes_total 2\n", "podlane_tls_handshakes_resumed_total 1\n"} {
 		eventually(t, want, func() bool { _, metrics := s.page("/metrics"); return strings.Contains(metrics, want) })
+	}
+}
+
+// TestLiveMetricsAreDocumented: every family of a process that has served something is in METRICS.md, and --metrics-compat shows the others.
+func TestLiveMetricsAreDocumented(t *testing.T) {
+	reference, err := os.ReadFile("../../METRICS.md")
+	must(t, err)
+	s := serve(t, map[string]string{"all.yaml": serviceOf("web", pod(t, "one")) + "---\n" + ingressOf("web", "a.example", "/", "web")}, "--metrics-compat=ingress-nginx", "--log-level=info")
+	s.get("https://a.example/")
+	eventually(t, "the request to be counted", func() bool {
+		_, text := s.page("/metrics")
+		return strings.Contains(text, "nginx_ingress_controller_requests{status=\"2xx\",canary=\"\",controller_class=\"podlane.dev/ingress-controller\"")
+	})
+	_, text := s.page("/metrics")
+	n := 0
+	for line := range strings.Lines(text) {
+		name, found := strings.CutPrefix(line, "# TYPE ")
+		name, _, _ = strings.Cut(name, " ")
+		if !found || strings.HasPrefix(name, "go_") || strings.HasPrefix(name, "process_") || strings.HasPrefix(name, "nginx_ingress_controller_nginx_process_") {
+			continue
+		}
+		if n++; !strings.Contains(string(reference), "| `"+name+"` |") {
+			t.Errorf("METRICS.md lacks %s", name)
+		}
+	}
+	if n < 45 {
+		t.Errorf("only %d families", n)
+	}
+	if log := s.stderr.String(); !strings.Contains(log, "series of /metrics") || !strings.Contains(log, "everything by Ingress and Service") {
+		t.Errorf("the bound is not told: %s", log)
 	}
 }

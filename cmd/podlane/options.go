@@ -2,6 +2,7 @@ package main
 
 import (
 	"math"
+	"os"
 	"time"
 
 	"podlane.dev/podlane/config"
@@ -22,6 +23,8 @@ type frontOptions struct {
 	log       *config.Log
 	metrics   *config.Metrics
 	shutdown  *config.Shutdown
+	// class is the spec.controller of the IngressClasses, for ingress-nginx's metrics.
+	class string
 	// external says where ExternalName Services may lead.
 	external upstream.External
 	// memory returns the share of the memory limit that is in use; nil where there is none.
@@ -104,10 +107,21 @@ func detailOf(m *config.Metrics) observe.Detail {
 	return observe.PerService
 }
 
-// maxSeriesOf returns what the number of series stays below, as metrics take it.
-func maxSeriesOf(m *config.Metrics) int {
-	if m.MaxSeries == 0 {
-		return -1
+// metricsOptions returns the options of metrics but for what they ask others for.
+func metricsOptions(m *config.Metrics, class string) (observe.MetricsOptions, error) {
+	buckets, err := m.Seconds()
+	if err != nil {
+		return observe.MetricsOptions{}, err
 	}
-	return m.MaxSeries
+	o := observe.MetricsOptions{Buckets: buckets, Detail: detailOf(m), MaxSeries: orUnlimited(m.MaxSeries), Version: thisBuild().version}
+	if m.Compat == "off" {
+		return o, nil
+	}
+	pod := os.Getenv("POD_NAME")
+	if pod == "" {
+		// It is a label only: outside of a Pod, any name does that tells replicas apart.
+		pod, _ = os.Hostname()
+	}
+	o.Nginx = observe.NginxOptions{On: true, Class: class, Namespace: os.Getenv("POD_NAMESPACE"), Pod: pod}
+	return o, nil
 }

@@ -54,6 +54,7 @@ func runServe(ctx context.Context, p *process, o *serveOptions) (err error) {
 	o.external = upstream.External{Deny: o.ingress.ExternalDeny, Allow: o.ingress.ExternalAllow}
 	log := newLogger(p.stderr, o.log)
 	o.memory = limitMemory(log)
+	o.class = o.ingress.ControllerClass
 	f, err := newFront(o.frontOptions, log)
 	if err != nil {
 		return err

@@ -59,7 +59,7 @@ func exposition(t testing.TB, m *observe.Metrics) string {
 	if _, err := parser.TextToMetricFamilies(bytes.NewReader(direct)); err != nil {
 		t.Errorf("not the text format: %v", err)
 	}
-	changing := []string{"podlane_last_sync_age_seconds", "go_", "# HELP go_", "# TYPE go_"}
+	changing := []string{"podlane_last_sync_age_seconds", "go_", "# HELP go_", "# TYPE go_", "nginx_ingress_controller_nginx_process_"}
 	if want, got := sorted(canonical(gathered.String(), changing...)), sorted(canonical(string(direct), changing...)); want != got {
 		t.Errorf("gathered and direct text differ: %s", cmp.Diff(strings.Split(want, "\n"), strings.Split(got, "\n")))
 	}
@@ -77,7 +77,7 @@ func canonical(text string, changing ...string) string {
 			v, err := strconv.ParseFloat(strings.TrimSpace(line[i:]), 64)
 			if err == nil {
 				name, rest, _ := strings.Cut(line[:i], "{")
-				labels := strings.Split(strings.TrimSuffix(rest, "}"), "\",")
+				labels := strings.Split(strings.TrimSuffix(rest, "\"}"), "\",")
 				slices.Sort(labels)
 				line = name + "{" + strings.Join(labels, "\",") + "} " + strconv.FormatFloat(v, 'g', -1, 64) + "\n"
 			}
@@ -222,9 +222,9 @@ podlane_upstream_reuses_total 3
 		wantScrape(t, m, "podlane_panics", "podlane_panics_total{origin=\"build\"} 1\n")
 
 		wantScrape(t, m, "podlane_leader", "")
-		m.SetLeading(false)
+		m.SetRole(observe.Follower)
 		wantScrape(t, m, "podlane_leader", "podlane_leader 0\n")
-		m.SetLeading(true)
+		m.SetRole(observe.Leader)
 		wantScrape(t, m, "podlane_leader", "podlane_leader 1\n")
 		m.Follow(observe.Sources{
 			Connections: func() (int, int) { return 7, 5 },
@@ -288,7 +288,7 @@ func everything(t testing.TB) *observe.Metrics {
 	}
 	m.Mirrored("x").Inc()
 	m.SetProblems(map[string]int{"X": 1})
-	m.SetLeading(true)
+	m.SetRole(observe.Leader)
 	m.Follow(observe.Sources{Connections: func() (int, int) { return 3, 2 }, Spool: func() observe.SpoolUsage { return observe.SpoolUsage{Files: 1} }})
 	return m
 }

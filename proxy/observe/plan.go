@@ -56,6 +56,15 @@ func ladder() []rung {
 	}
 }
 
+// Steps returns how series are labelled for d: as it says, and then with fewer labels at each step that it takes to stay below MaxSeries.
+func (d Detail) Steps() []string {
+	var texts []string
+	for _, r := range ladder()[d.firstRung():] {
+		texts = append(texts, r.text)
+	}
+	return texts
+}
+
 // firstRung returns the index of the rung that d asks for.
 func (d Detail) firstRung() int {
 	switch d {

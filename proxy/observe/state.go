@@ -15,7 +15,7 @@ type state struct {
 	routes     atomic.Int64
 	problems   atomic.Pointer[map[string]int]
 	synced     atomic.Pointer[time.Time]
-	leading    atomic.Int32 // 0 until it is known whether there is an election
+	role       atomic.Int32 // a Role
 	sources    atomic.Pointer[Sources]
 
 	published   atomic.Uint64
@@ -60,20 +60,18 @@ type Sources struct {
 // Follow adds what is asked at each scrape. There is none before.
 func (m *Metrics) Follow(s Sources) { m.state.sources.Store(&s) }
 
-// SetLeading records whether this replica is the one that writes status and Events. Where it is never called there is no election to show.
-func (m *Metrics) SetLeading(leading bool) {
-	if leading {
-		m.state.leading.Store(isLeader)
-		return
-	}
-	m.state.leading.Store(isFollower)
-}
+// Role is what a replica is in an election.
+type Role int32
 
-// The states of an election; 0 is none.
+// The roles. NoRole is where there is no election, or none is known of yet.
 const (
-	isFollower = 1
-	isLeader   = 2
+	NoRole Role = iota
+	Follower
+	Leader
 )
+
+// SetRole records whether this replica is the one that writes status and Events.
+func (m *Metrics) SetRole(r Role) { m.state.role.Store(int32(r)) }
 
 func (s *state) init(o MetricsOptions) {
 	now := time.Now()
@@ -137,8 +135,8 @@ func (s *state) Collect(c chan<- prometheus.Metric) {
 	if s.certificates != nil {
 		s.collectCertificates(gauge)
 	}
-	if leading := s.leading.Load(); leading != 0 {
-		gauge(s.desc.leader, float64(leading-isFollower))
+	if role := Role(s.role.Load()); role != NoRole {
+		gauge(s.desc.leader, float64(role-Follower))
 	}
 	bound := s.bound()
 	gauge(s.desc.bound, float64(bound.Series))
