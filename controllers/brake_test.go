@@ -71,7 +71,8 @@ func (b *braked) settle() {
 	for len(b.again) > 0 {
 		s := b.again[0]
 		b.again = b.again[1:]
-		b.given[s] = b.addresses(s, b.said[s])[""]
+		hand, _ := b.addresses(s, b.said[s])
+		b.given[s] = hand[""]
 	}
 }
 

@@ -68,16 +68,16 @@ func (b *brake) most() int {
 }
 
 // addresses returns what to hand over of a Service for which the cluster says next: with the addresses that are gone, as long as a step is
-// held. Calls for one Service come one after the other.
-func (b *brake) addresses(s router.Service, next map[string][]router.Address) map[string][]router.Address {
+// held, which held says. Calls for one Service come one after the other.
+func (b *brake) addresses(s router.Service, next map[string][]router.Address) (hand map[string][]router.Address, held bool) {
 	if b.options.Percent == 0 {
-		return next
+		return next, false
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	k := b.services[s]
 	if k == nil {
-		return next
+		return next, false
 	}
 	before := b.most()
 	if b.holds[BrakeEndpoints] == nil && time.Since(k.lostAt) > brakeWindow {
@@ -101,9 +101,9 @@ func (b *brake) addresses(s router.Service, next map[string][]router.Address) ma
 		}
 	}
 	if b.holds[BrakeEndpoints] == nil {
-		return next
+		return next, false
 	}
-	return k.withLost()
+	return k.withLost(), len(k.lost) > 0
 }
 
 // restore has the addresses of other Services that were lost in the same step handed over again. b.mu is held.

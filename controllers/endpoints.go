@@ -97,6 +97,14 @@ type stripe struct {
 
 	mu    sync.Mutex
 	first map[router.Service]time.Time // when the first event came that is not handed over
+	// handed is what the DataPlane was told last.
+	handed map[router.Service]handed
+}
+
+// handed is what the addresses of a Service were made of.
+type handed struct {
+	service *corev1.Service
+	slices  []*discoveryv1.EndpointSlice
 }
 
 func (a *addresses) stripe(s router.Service) *stripe {
@@ -140,9 +148,41 @@ func (a *addresses) refresh(s router.Service) {
 	t.order.Lock()
 	defer t.order.Unlock()
 	key := types.NamespacedName{Namespace: s.Namespace, Name: s.Name}
+	service := a.mirror.services.find(key)
+	what := &handed{service: service}
 	var byPort map[string][]router.Address
-	if service := a.mirror.services.find(key); service != nil {
-		byPort = a.resolve(service, a.mirror.endpoints.slicesOf(s), a.mirror.endpoints.core.find(key))
+	if service == nil {
+		what = nil
+	} else {
+		what.slices = a.mirror.endpoints.slicesOf(s)
+		byPort = a.resolve(service, what.slices, a.mirror.endpoints.core.find(key))
 	}
-	a.plane.SetAddresses(s, a.brake.addresses(s, byPort))
+	next, held := a.brake.addresses(s, byPort)
+	a.plane.SetAddresses(s, next)
+	if !held { // else requests go by what was handed over before
+		t.told(s, what)
+	}
+}
+
+// told remembers what the DataPlane was told of a Service; nil is that there is none.
+func (t *stripe) told(s router.Service, what *handed) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if what == nil {
+		delete(t.handed, s)
+		return
+	}
+	if t.handed == nil {
+		t.handed = map[router.Service]handed{}
+	}
+	t.handed[s] = *what
+}
+
+// handedOver returns what the DataPlane was told of a Service last; ok is false if that was nothing.
+func (a *addresses) handedOver(s router.Service) (what handed, ok bool) {
+	t := a.stripe(s)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	what, ok = t.handed[s]
+	return what, ok
 }

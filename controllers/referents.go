@@ -244,6 +244,19 @@ func (r *referents[T]) look() ([]T, []*attempt) {
 	return r.found, pending
 }
 
+// seen returns the version of an object that the watches know, and whether somebody refers to it.
+func (r *referents[T]) seen(key types.NamespacedName) (v Version, wanted bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var none T
+	if o := r.full.find(key); o != none {
+		v = versionOf(o)
+	} else if o := r.bare.find(key); o != nil {
+		v = versionOf(o)
+	}
+	return v, r.wanted[key] > 0
+}
+
 // known is what the watches know of an object.
 type known struct {
 	version string // its resourceVersion, "" if it does not exist

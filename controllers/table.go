@@ -40,6 +40,7 @@ type publisher struct {
 
 	generation atomic.Uint64
 	first      chan struct{} // closed by the first Publish
+	live       atomic.Pointer[publication]
 
 	mu       sync.Mutex
 	problems []ingress.Problem // replaced, never changed
@@ -94,7 +95,11 @@ func (p *publisher) publish(ctx context.Context, firstEvent time.Time) error {
 	}
 	cost := time.Since(start)
 	p.setProblems(problems)
-	if !p.brake.admits(p.last, table) || table == p.last {
+	if !p.brake.admits(p.last, table) {
+		return nil
+	}
+	if table == p.last {
+		p.live.Store(&publication{p.generation.Load(), table, snapshot, problems})
 		return nil
 	}
 	p.brake.follow(table)
@@ -105,6 +110,7 @@ func (p *publisher) publish(ctx context.Context, firstEvent time.Time) error {
 	p.plane.Publish(table)
 	p.last = table
 	generation := p.generation.Add(1)
+	p.live.Store(&publication{generation, table, snapshot, problems})
 	if generation == 1 {
 		close(p.first)
 	}

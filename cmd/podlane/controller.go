@@ -90,7 +90,7 @@ func runController(ctx context.Context, p *process, o *controllerOptions) (err e
 	builder := ingress.NewBuilder(o.ingress.Families())
 	options.Remember = builder.Remember
 	c := controllers.New(options, builder.Build, endpoints.Cluster.Addresses, f)
-	if err := f.openAdmin(ctx, adminPages{ready: c.Ready, problems: c.Problems, synced: c.LastSync}); err != nil {
+	if err := f.openAdmin(ctx, adminPages{ready: c.Ready, problems: c.Problems, synced: c.LastSync, applied: c.Applied}); err != nil {
 		return err
 	}
 	m, err := startManager(s.kill, c, cluster.config, log)

@@ -152,6 +152,8 @@ type adminPages struct {
 	problems func() []ingress.Problem
 	// synced is up to when what is served is known to be what the source says.
 	synced func() time.Time
+	// applied says what has become of an object of the cluster; nil without one.
+	applied appliedFunc
 }
 
 // openAdmin opens the sockets for people and machines that look at Podlane, and serves them.
@@ -173,6 +175,8 @@ func (f *front) openAdmin(ctx context.Context, a adminPages) error {
 		table:     f.engine.Table,
 		endpoints: f.engine.Endpoints,
 		problems:  a.problems,
+		synced:    a.synced,
+		applied:   a.applied,
 		profiling: f.options.listeners.Profiling,
 	}
 	f.serveAdmin(f.adminSockets, p.private())

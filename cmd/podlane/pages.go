@@ -24,6 +24,9 @@ type pages struct {
 	table     func() *router.Table
 	endpoints func() []upstream.PoolStatus
 	problems  func() []ingress.Problem
+	// synced is up to when what is live is known to be what the source says; applied is nil without a cluster.
+	synced    func() time.Time
+	applied   appliedFunc
 	profiling bool
 }
 
@@ -60,6 +63,9 @@ func (p *pages) private() http.Handler {
 	mux.HandleFunc("GET /debug/problems", page(
 		func(w io.Writer) { writeProblems(w, p.problems()) },
 		func() any { return describeProblems(p.problems()) }))
+	if p.applied != nil {
+		mux.HandleFunc("GET /debug/applied", p.appliedPage)
+	}
 	if p.profiling {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
@@ -72,6 +78,9 @@ func (p *pages) private() http.Handler {
 
 func (p *pages) index(w http.ResponseWriter, _ *http.Request) {
 	text := "podlane\n\n/metrics\n/healthz\n/readyz\n/debug/routes\n/debug/endpoints\n/debug/problems\n"
+	if p.applied != nil {
+		text += "/debug/applied?object=Ingress/NAMESPACE/NAME\n"
+	}
 	if p.profiling {
 		text += "/debug/pprof/\n"
 	}
