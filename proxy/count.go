@@ -8,10 +8,17 @@ import (
 
 // This file counts requests against their routes. Without metrics it does nothing, and reads no clock.
 
-// begin counts a request as being in flight.
+// begin counts a request as being in flight; see session.begin.
 func (c *chain) begin() {
 	if c.metrics != nil {
 		c.metrics.Begin()
+	}
+}
+
+// begin counts the request against its route, and record its end.
+func (s *session) begin() {
+	if s.rehearsal == nil {
+		s.chain.begin()
 	}
 }
 

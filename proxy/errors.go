@@ -158,7 +158,7 @@ func (s *session) askErrorService(f failure, challenges []string) {
 	s.erring, s.cookie = true, "" // no client is to stay with the endpoint that failed
 	client := s.beginErrand(f.status)
 	s.x.Upstream.Service = s.chain.errors.backend.Service
-	pod, lost := s.attempt(s.chain.errors)
+	pod, lost := s.reach(s.chain.errors)
 	s.endErrand(client)
 	switch {
 	case pod == nil && lost == failClient:

@@ -44,17 +44,18 @@ var (
 	failClient      = failure{499, exchange.ClientGone, ""}
 )
 
-// choose picks the Backend for the request of x: the canary where there is one that takes it, else by weight.
-func (c *chain) choose(x *exchange.Exchange) *lane {
+// choose picks the Backend for the request of x: the canary where there is one that takes it, else by weight. draw returns a random number from 0
+// to below its argument.
+func (c *chain) choose(x *exchange.Exchange, draw func(int) int) *lane {
 	switch {
 	case len(c.lanes) == 1:
 		return &c.lanes[0]
 	case c.route.Alternative != nil:
-		return c.divert(x)
+		return c.divert(x, draw)
 	case c.total <= 0:
 		return nil
 	}
-	n := rand.IntN(c.total)
+	n := draw(c.total)
 	for i := range c.lanes {
 		if n -= c.lanes[i].weight; n < 0 {
 			return &c.lanes[i]
@@ -65,7 +66,7 @@ func (c *chain) choose(x *exchange.Exchange) *lane {
 
 // divert picks the canary or the Route's own Backend: that which the client has a cookie of, else what the canary's rules say. A canary without
 // endpoints takes nothing.
-func (c *chain) divert(x *exchange.Exchange) *lane {
+func (c *chain) divert(x *exchange.Exchange, draw func(int) int) *lane {
 	main, canary := &c.lanes[0], &c.lanes[1]
 	up := &x.Upstream
 	switch {
@@ -76,7 +77,7 @@ func (c *chain) divert(x *exchange.Exchange) *lane {
 	case canary.sticky.Holds(x):
 		up.Canary, up.CanaryBy = true, exchange.DecidedByAffinity
 	default:
-		up.Canary, up.CanaryBy = filters.Divert(&c.route.Alternative.Canary, x, rand.IntN)
+		up.Canary, up.CanaryBy = filters.Divert(&c.route.Alternative.Canary, x, draw)
 	}
 	if up.Canary {
 		return canary
@@ -99,9 +100,17 @@ func (l *lane) unavailable(x *exchange.Exchange) failure {
 	return failure{}
 }
 
+// pick chooses the Backend for the request.
+func (s *session) pick() *lane {
+	if s.rehearsal != nil {
+		return s.rehearsal.pick(s)
+	}
+	return s.chain.choose(s.x, rand.IntN)
+}
+
 // forward sends the request to a Pod and its answer to the client.
 func (s *session) forward() {
-	l := s.chain.choose(s.x)
+	l := s.pick()
 	switch route := s.chain.route; {
 	case s.standsIn(l):
 		l = s.chain.errors
@@ -114,11 +123,11 @@ func (s *session) forward() {
 		return
 	}
 	s.x.Upstream.Service, s.lane = l.backend.Service, l
-	if !s.prepareBody(l) {
+	if s.rehearsal == nil && !s.prepareBody(l) {
 		return
 	}
 	s.mirror()
-	pod, f := s.attempt(l)
+	pod, f := s.reach(l)
 	if pod == nil {
 		s.fail(f)
 		return
@@ -128,6 +137,14 @@ func (s *session) forward() {
 		return
 	}
 	s.deliver(pod)
+}
+
+// reach sends the request to a Pod of l and reads the head of its answer.
+func (s *session) reach(l *lane) (*pod, failure) {
+	if s.rehearsal != nil {
+		return nil, s.rehearsal.arrive(s, l)
+	}
+	return s.attempt(l)
 }
 
 // fail answers for an exchange that got no answer from a Pod.

@@ -14,7 +14,7 @@ func (s *session) match() (c *chain, ambiguous bool) {
 	x := s.x
 	l := s.e.live.Load()
 	s.generation, s.settings = l.generation, l.settings
-	r, ok := l.table.Lookup(text(x.Request.Hostname), text(x.Request.Path))
+	r, ok := l.table.Match(text(x.Request.Hostname), text(x.Request.Path), s.rehearsal.watch(l))
 	x.Route = r // nil where there is none
 	if s.direction = l.direction(x); !ok {
 		return s.e.fallback, false

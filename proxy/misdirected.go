@@ -58,7 +58,7 @@ func wantedOf(x *exchange.Exchange, t *router.Table) *router.TLSPolicy {
 // more, or the client would ask again over this one.
 func (s *session) misdirected() bool {
 	s.chain = s.e.fallback
-	s.chain.begin()
+	s.begin()
 	if s.direction == outdated {
 		s.leave()
 	}

@@ -66,7 +66,7 @@ func (s *session) join() failure {
 	if s.chain.route.Denied != "" {
 		return failure{status: 503, why: exchange.RouteDenied}
 	}
-	l := s.chain.choose(s.x)
+	l := s.pick()
 	if l == nil || l.backend.Unavailable != router.Available {
 		return failMissing
 	}

@@ -198,6 +198,9 @@ func (s *session) statusSeen() int {
 func (s *session) record() {
 	x := s.x
 	s.recorded = true
+	if s.rehearsal != nil {
+		return
+	}
 	x.Timing.End = time.Now()
 	s.lastLeg()
 	if x.Response.Status != 101 && x.Request.Version != exchange.TLS {

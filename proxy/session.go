@@ -44,6 +44,8 @@ type session struct {
 	settings *filters.Settings
 	// direction says whether this connection may carry the request.
 	direction direction
+	// rehearsal is set where nobody sent the request.
+	rehearsal *rehearsal
 }
 
 // run serves a request that was read, and reports whether the connection may carry another.
@@ -72,7 +74,7 @@ func (s *session) run() bool {
 	if s.direction != right {
 		return s.misdirected()
 	}
-	s.chain.begin()
+	s.begin()
 	s.respond()
 	return s.finish()
 }
@@ -91,7 +93,7 @@ func (s *session) unreadable(m mark, err error) {
 // answerServer answers OPTIONS *, which asks about the proxy and not about a resource (RFC 9110 section 9.3.7).
 func (s *session) answerServer() {
 	s.chain = s.e.fallback
-	s.chain.begin()
+	s.begin()
 	s.answer(200, exchange.NoReason, "")
 	s.x.Response.Fields.SetString(exchange.Allow, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
 	s.write()
@@ -100,7 +102,7 @@ func (s *session) answerServer() {
 // overload answers that the process has no memory for the request.
 func (s *session) overload() {
 	s.chain = s.e.fallback
-	s.chain.begin()
+	s.begin()
 	s.close = true
 	s.fail(failMemory)
 }
@@ -167,7 +169,7 @@ func (s *session) refuse(status int, why exchange.Why, detail string) {
 	}
 	x.Request.Body = nil
 	s.chain = s.e.fallback
-	s.chain.begin()
+	s.begin()
 	s.answer(status, why, detail+"\n")
 	if status == 405 {
 		x.Response.Fields.SetString(exchange.Allow, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
@@ -223,7 +225,7 @@ func (s *session) wreck() {
 	}
 	if s.chain == nil {
 		s.chain = s.e.fallback
-		s.chain.begin()
+		s.begin()
 	}
 	s.answer(failInternal.status, failInternal.why, failInternal.text)
 	defer s.record()

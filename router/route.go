@@ -3,6 +3,7 @@ package router
 import (
 	"crypto/tls"
 	"net/netip"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -147,6 +148,25 @@ type Route struct {
 	TLS *TLSPolicy
 
 	attachment atomic.Pointer[any]
+}
+
+// Covers says whether the Route's own path matches a canonical path, whatever other Routes its host has. A default covers all.
+func (r *Route) Covers(path string) bool {
+	if r.IsDefault {
+		return true
+	}
+	if r.ID.Type == Regex {
+		return r.Pattern.Matches(path)
+	}
+	own, _, err := CanonicalPathString(r.ID.Path)
+	switch {
+	case err != nil:
+		return false
+	case r.ID.Type == Exact:
+		return own == path
+	}
+	own = strings.TrimSuffix(own, "/")
+	return strings.HasPrefix(path, own) && (len(path) == len(own) || path[len(own)] == '/')
 }
 
 // Attach stores the proxy's compiled form of the Route: its filter chain, pools and counters. Only Publish may call it,

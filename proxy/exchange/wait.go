@@ -21,4 +21,7 @@ type Grant struct {
 }
 
 // Field is a name and a value.
-type Field struct{ Name, Value string }
+type Field struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}

@@ -103,14 +103,14 @@ func isToken(s string) bool {
 // Divert reports whether the request of x goes to the canary c, and what decided that. draw returns a random number from 0 to below its argument, for
 // what the weight decides.
 func Divert(c *router.Canary, x *exchange.Exchange, draw func(int) int) (canary bool, by exchange.Decider) {
-	if says, by := Decided(c, x); by != exchange.NoDecider {
+	if says, by := decided(c, x); by != exchange.NoDecider {
 		return says, by
 	}
 	return c.Weight > 0 && draw(c.Total) < c.Weight, exchange.DecidedByWeight
 }
 
-// Decided reports whether the request of x goes to the canary c, and what decides that: NoDecider where the weight does.
-func Decided(c *router.Canary, x *exchange.Exchange) (canary bool, by exchange.Decider) {
+// decided reports whether the request of x goes to the canary c, and what decides that: NoDecider where the weight does.
+func decided(c *router.Canary, x *exchange.Exchange) (canary bool, by exchange.Decider) {
 	if c.Header != "" {
 		if value, ok := x.Request.Fields.Lookup(c.Header); ok {
 			if says, decided := headerSays(c, value); decided {

@@ -208,6 +208,17 @@ func protection(p Policy, r *router.Route, v any) string {
 	return policy.Value{Family: p.FamilyName(), Parsed: v}.String()
 }
 
+// ValueOf returns the value of p that holds for r: what it carries, else the default; ok is false where nothing holds.
+func ValueOf(r *router.Route, p Policy) (v policy.Value, ok bool) {
+	for i := range r.Policies {
+		if r.Policies[i].Family == p.FamilyName() {
+			return r.Policies[i], true
+		}
+	}
+	parsed, ok := p.DefaultValue(r)
+	return policy.Value{Family: p.FamilyName(), Parsed: parsed}, ok
+}
+
 // valueOf finds a family's value by a scan: a Route carries a handful.
 func valueOf(r *router.Route, family string) (any, bool) {
 	for i := range r.Policies {

@@ -24,8 +24,13 @@ func (e *Endpoint) Out() bool { return e.ejected.Load() != 0 }
 
 // Home returns the Endpoint that h belongs to by the Hash algorithm, whatever its health and load, or nil where the Pool is empty.
 func (v *View) Home(h uint64) *Endpoint {
-	m := v.pool.members.Load()
 	v.turn.Add(1)
+	return v.PeekHome(h)
+}
+
+// PeekHome is Home for who sends nothing there.
+func (v *View) PeekHome(h uint64) *Endpoint {
+	m := v.pool.members.Load()
 	var best *Endpoint
 	var high uint64
 	for i, seed := range m.seeds {
@@ -39,6 +44,11 @@ func (v *View) Home(h uint64) *Endpoint {
 // Named returns the Endpoint of that Name, or nil where the Pool has it no more.
 func (v *View) Named(name []byte) *Endpoint {
 	v.turn.Add(1)
+	return v.PeekNamed(name)
+}
+
+// PeekNamed is Named for who sends nothing there.
+func (v *View) PeekNamed(name []byte) *Endpoint {
 	for _, e := range v.pool.members.Load().inUse {
 		if e.name == string(name) {
 			return e

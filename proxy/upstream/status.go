@@ -65,13 +65,25 @@ func (r *Registry) Pools() []PoolStatus {
 	return all
 }
 
+// Status returns the state of p, whether a table uses it or not.
+func (p *Pool) Status() PoolStatus {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.look()
+}
+
 func (p *Pool) status() (s PoolStatus, used bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.swept || p.unusedAt != 0 {
 		return s, false
 	}
-	s.ServicePort = p.port
+	return p.look(), true
+}
+
+// look returns the state of p. The caller holds mu.
+func (p *Pool) look() PoolStatus {
+	s := PoolStatus{ServicePort: p.port}
 	if p.external != nil {
 		s.ExternalName, s.Err = p.external.name, p.external.err
 	}
@@ -82,7 +94,7 @@ func (p *Pool) status() (s PoolStatus, used bool) {
 	slices.SortFunc(s.Endpoints, func(a, b EndpointStatus) int {
 		return cmp.Or(a.AddrPort.Compare(b.AddrPort), strings.Compare(a.UID, b.UID))
 	})
-	return s, true
+	return s
 }
 
 func (e *Endpoint) status(now int64) EndpointStatus {
