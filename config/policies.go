@@ -19,6 +19,8 @@ func Policies() []filters.Policy {
 		filters.AccessLogFormat(),
 		filters.AccessLog(),
 		filters.EnableAccessLog(),
+		filters.TracesSettings(),
+		filters.OpenTelemetry(),
 		filters.RedirectURLs(),
 		filters.PodHeaders(),
 		filters.ProxyRedirect(),

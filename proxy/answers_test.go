@@ -25,7 +25,7 @@ func answerFamilies() []filters.Policy {
 	return []filters.Policy{
 		filters.HeaderNames(), filters.RedirectURLs(), filters.PodHeaders(), filters.AppRoot(), filters.CORS(), filters.CORSOrigin(), filters.Redirect(),
 		filters.SSLRedirect(), filters.HSTS(), filters.RequestHeaders(), filters.UpstreamVhost(), filters.AccessLog(), filters.EnableAccessLog(),
-		filters.ClientAddress(), filters.ClientConnections(), filters.UpstreamKeepAlive(), filters.AccessLogFormat(),
+		filters.ClientAddress(), filters.ClientConnections(), filters.UpstreamKeepAlive(), filters.AccessLogFormat(), filters.TracesSettings(), filters.OpenTelemetry(),
 	}
 }
 

@@ -8,6 +8,10 @@ import (
 // Wait implements exchange.Waiter. The sweeper keeps the limit and asks whether the client is still there, as while a Pod is waited for.
 func (s *session) Wait(limit time.Duration, f func(ctx context.Context)) {
 	c := s.c
+	if s.trace != nil {
+		start := time.Now()
+		defer func() { s.trace.Asked(start) }()
+	}
 	ctx, cancel := context.WithCancel(s.e.life)
 	defer cancel()
 	// A client whose body is missing may have closed its sending side early: whoever reads the body will tell.

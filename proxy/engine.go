@@ -22,6 +22,7 @@ import (
 	"podlane.dev/podlane/proxy/observe"
 	"podlane.dev/podlane/proxy/socket"
 	"podlane.dev/podlane/proxy/subrequest"
+	"podlane.dev/podlane/proxy/tracing"
 	"podlane.dev/podlane/proxy/upstream"
 	"podlane.dev/podlane/router"
 )
@@ -110,6 +111,8 @@ type Options struct {
 	// Metrics and AccessLog may be nil.
 	Metrics   *observe.Metrics
 	AccessLog *observe.AccessLog
+	// Tracing says what is traced where the table does not say; without an endpoint, nothing.
+	Tracing tracing.Options
 	// LogFormat is how its lines are written where the table does not say; nil is JSON.
 	LogFormat *filters.LogFormat
 	// Memory returns the share (0 to 1) of the process's memory limit that is in use; nil means that there is no limit. From 0.85 on
@@ -150,6 +153,7 @@ type Engine struct {
 	life    context.Context //nolint:containedctx // it is as long as the engine's
 	end     context.CancelFunc
 	tally   tally
+	tracers tracers
 	spooler *bodies.Spooler
 	through int // live routes that pass TLS through; read and written by Publish only
 }
@@ -163,6 +167,8 @@ type live struct {
 	settings *filters.Settings
 	// terms are the numbers that hold.
 	terms *terms
+	// tracer records requests; nil for none.
+	tracer *tracing.Tracer
 	// through says that the TLS of some host of the table passes through to its Pods. Without one no ClientHello is looked at.
 	through bool
 }
@@ -206,7 +212,7 @@ func New(o Options) *Engine {
 	e.fallback = &chain{filters: &filters.Chain{}, metrics: e.routeMetrics(router.RouteID{}, router.Service{})}
 	e.fallback.limits = e.limitsOf(&e.fallback.filters.Forwarding)
 	none := e.govern(nil)
-	e.live.Store(&live{table: router.NewTable(nil, nil), settings: none, terms: e.termsOf(none)})
+	e.live.Store(&live{table: router.NewTable(nil, nil), settings: none, terms: e.termsOf(none), tracer: e.tracerOf(none)})
 	if w, err := socket.NewWatcher(); err == nil {
 		e.watcher = w
 		go w.Run()
@@ -304,6 +310,7 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 		e.pods.close()
 		e.end()
 		e.runtime.Subrequests.Close()
+		err = errors.Join(err, e.tracers.close(context.WithoutCancel(ctx)))
 	})
 	return err
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // observed reports whether somebody will be told of the tries of the exchange, and of their times.
-func (s *session) observed() bool { return s.e.opts.AccessLog != nil }
+func (s *session) observed() bool { return s.e.opts.AccessLog != nil || s.trace != nil }
 
 // leg returns the try that is under way, nil where nobody wants to know of it.
 func (s *session) leg() *exchange.Leg {
@@ -24,6 +24,9 @@ func (s *session) beginLeg(ep *upstream.Endpoint) {
 	if s.observed() {
 		up := &s.x.Upstream
 		up.Legs = append(up.Legs, exchange.Leg{Addr: ep.AddrPort(), Pod: ep.Pod(), Start: time.Now()})
+		if s.trace != nil {
+			s.trace.Try(s.x, s.leg())
+		}
 	}
 }
 

@@ -8,12 +8,22 @@ import (
 	"podlane.dev/podlane/router"
 )
 
-// match finds the chain for a validated request: that of its route, or the one that answers 404. ambiguous says that the path can
-// be read in two ways that lead to routes with different security policies: such a request must be refused.
+// match finds the chain for a validated request, and begins its trace: see find.
 func (s *session) match() (c *chain, ambiguous bool) {
-	x := s.x
 	l := s.e.live.Load()
 	s.generation, s.settings = l.generation, l.settings
+	start := l.tracer.Now()
+	c, ambiguous = s.find(l)
+	if l.tracer != nil && s.rehearsal == nil {
+		s.beginTrace(l.tracer, c, start)
+	}
+	return c, ambiguous
+}
+
+// find returns the chain for a validated request: that of its route, or the one that answers 404. ambiguous says that the path can
+// be read in two ways that lead to routes with different security policies: such a request must be refused.
+func (s *session) find(l *live) (c *chain, ambiguous bool) {
+	x := s.x
 	r, ok := l.table.Match(text(x.Request.Hostname), text(x.Request.Path), s.rehearsal.watch(l))
 	x.Route = r // nil where there is none
 	if s.direction = l.direction(x); !ok {

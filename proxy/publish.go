@@ -88,7 +88,7 @@ func (e *Engine) Publish(t *router.Table) {
 		IdleTimeout: settings.PodConnections.Timeout, MaxIdlePerEndpoint: settings.PodConnections.Idle,
 		MaxRequests: settings.PodConnections.Requests, MaxAge: settings.PodConnections.Age,
 	})
-	e.live.Store(&live{table: t, generation: before.generation + 1, settings: settings, terms: terms, through: e.through > 0})
+	e.live.Store(&live{table: t, generation: before.generation + 1, settings: settings, terms: terms, tracer: e.tracerOf(settings), through: e.through > 0})
 	e.retire(old, t)
 }
 

@@ -211,4 +211,5 @@ func (s *session) record() {
 	if s.e.opts.AccessLog != nil && s.logs() {
 		s.log()
 	}
+	s.endTrace()
 }

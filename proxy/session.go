@@ -7,6 +7,7 @@ import (
 	"podlane.dev/podlane/proxy/bodies"
 	"podlane.dev/podlane/proxy/exchange"
 	"podlane.dev/podlane/proxy/filters"
+	"podlane.dev/podlane/proxy/tracing"
 )
 
 // session takes one request from its validation to the end of its answer. It belongs to the connection's goroutine.
@@ -46,6 +47,8 @@ type session struct {
 	direction direction
 	// rehearsal is set where nobody sent the request.
 	rehearsal *rehearsal
+	// trace is what is noted of the request, nil where it is not traced.
+	trace *tracing.Trace
 }
 
 // run serves a request that was read, and reports whether the connection may carry another.

@@ -42,7 +42,7 @@ func (s *session) tunnel(pod *pod) {
 // detach gives the record copies of what it reads of the request. The request lies in the codec's buffer, which a tunnel gives back and
 // others then fill: with what the client says in the tunnel, or with a request of somebody else.
 func (s *session) detach() {
-	if s.e.opts.AccessLog == nil {
+	if !s.observed() {
 		return
 	}
 	q := &s.x.Request
@@ -55,17 +55,27 @@ func (s *session) detach() {
 		return s.x.Scratch[at:]
 	}
 	q.Method, q.Authority, q.Target = own(q.Method), own(q.Authority), own(q.Target)
+	q.RawPath, q.Hostname = own(q.RawPath), own(q.Hostname)
 	if s.format() != nil {
-		q.Path, q.RawQuery, q.Forward, q.Hostname, q.User = own(q.Path), own(q.RawQuery), own(q.Forward), own(q.Hostname), own(q.User)
+		q.Path, q.RawQuery, q.Forward, q.User = own(q.Path), own(q.RawQuery), own(q.Forward), own(q.User)
 		q.Fields.Own()
 		s.x.Response.Fields.Own()
 		return
 	}
-	agent, referer := own(q.Fields.Get(exchange.UserAgent)), own(q.Fields.Get(exchange.Referer))
+	var kept [len(logged)][]byte
+	for i, id := range logged {
+		kept[i] = own(q.Fields.Get(id))
+	}
 	q.Fields.Reset(nil)
-	q.Fields.Set(exchange.UserAgent, agent)
-	q.Fields.Set(exchange.Referer, referer)
+	for i, id := range logged {
+		if kept[i] != nil {
+			q.Fields.Set(id, kept[i])
+		}
+	}
 }
+
+// logged are the fields that a line of JSON and a trace have of a request.
+var logged = [...]exchange.ID{exchange.UserAgent, exchange.Referer, exchange.Tracestate}
 
 // tunnelEnd is one of the two ends of a tunnel. One goroutine pulls, another writes; any may close it.
 type tunnelEnd interface {

@@ -216,6 +216,8 @@ type Leg struct {
 	Why Why
 	// Reused says that it went over a connection from the pool.
 	Reused bool
+	// Span is the ID of its span, where the request is traced.
+	Span [8]byte
 }
 
 // Timing holds instants of the Exchange on the monotonic clock; zero where not reached, and FirstByte also where no access log
@@ -238,6 +240,9 @@ type Exchange struct {
 	RequestID []byte
 	// RequestIDMade says that it is ours.
 	RequestIDMade bool
+
+	// Trace is where the request stands in a trace: its SpanID is that of the proxy's own span.
+	Trace TraceContext
 
 	// Waiter is whom filters ask that have to wait.
 	Waiter Waiter
@@ -283,7 +288,7 @@ func (x *Exchange) clear() {
 	x.Client, x.Upstream, x.Timing = Client{}, Upstream{}, Timing{}
 	x.Upstream.Legs = legs[:0] // of the few that a request may have
 	x.Route, x.RequestID, x.RequestIDMade, x.BytesIn, x.BytesOut = nil, nil, false, 0, 0
-	x.Waiter, x.Grant, x.Rehearsal = nil, nil, nil
+	x.Waiter, x.Grant, x.Rehearsal, x.Trace = nil, nil, nil, TraceContext{}
 	x.Scratch = keep(x.Scratch)
 }
 

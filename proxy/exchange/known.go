@@ -68,6 +68,8 @@ const (
 	AccessControlAllowHeaders
 	AccessControlExposeHeaders
 	AccessControlMaxAge
+	Traceparent
+	Tracestate
 
 	// NumID is the number of IDs: the size of an array indexed by ID.
 	NumID
@@ -136,6 +138,9 @@ var names = [NumID]string{
 	AccessControlAllowHeaders:     "Access-Control-Allow-Headers",
 	AccessControlExposeHeaders:    "Access-Control-Expose-Headers",
 	AccessControlMaxAge:           "Access-Control-Max-Age",
+
+	Traceparent: "traceparent",
+	Tracestate:  "tracestate",
 }
 
 // Name returns the spelling in which the proxy writes the field; "" for Unknown.

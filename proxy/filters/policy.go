@@ -103,6 +103,8 @@ type Chain struct {
 	RedirectCode int
 	// Unlogged leaves requests out of the access log.
 	Unlogged bool
+	// Tracing says whether and how requests are traced.
+	Tracing Tracing
 	// Runtime is what filters may use of the engine.
 	Runtime *Runtime
 	// Anonymous says that clients of the Route are not asked who they are, whatever its policies say.

@@ -58,10 +58,7 @@ func refusals() []policy.Refusal {
 	add(policy.ConfigMap, waf, "enable-owasp-modsecurity-crs=false")
 	add(policy.Annotation, policy.Refusal{Why: "FastCGI is not HTTP", Instead: "put a server that speaks HTTP beside the application"}, "fastcgi-index", "fastcgi-params-configmap")
 	add(policy.Annotation, policy.Refusal{Why: "browsers have removed HTTP/2 push", Instead: "answer 103 Early Hints, which Podlane passes on", Harmless: true}, "http2-push-preload=false")
-	traces := policy.Refusal{Why: "Podlane sends no traces yet; traceparent and tracestate of clients reach Pods", Harmless: true}
-	add(policy.Everywhere, traces, "enable-opentelemetry=false", "opentelemetry-trust-incoming-span=true", "opentelemetry-operation-name")
-	add(policy.ConfigMap, traces, "otlp-collector-host", "otlp-collector-port=4317", "otel-service-name=nginx", "otel-sampler=AlwaysOn", "otel-sampler-ratio=0.01",
-		"otel-sampler-parent-based=true", "otel-max-queuesize=2048", "otel-schedule-delay-millis=5000", "otel-max-export-batch-size=512", "opentelemetry-config")
+	add(policy.ConfigMap, policy.Refusal{Why: "it names a file for a module of nginx's", Instead: "see the settings that begin with otel-", Harmless: true}, "opentelemetry-config")
 	add(policy.Annotation, policy.Refusal{Why: "there is no rewrite log", Instead: "see what Pods get in the access log", Harmless: true}, "enable-rewrite-log=false")
 	process := policy.Refusal{Why: tuning, Harmless: true}
 	add(policy.ConfigMap, process, "max-worker-connections=16384", "max-worker-open-files=0", "worker-processes", "worker-cpu-affinity", "enable-multi-accept",

@@ -20,6 +20,8 @@ type Settings struct {
 	PodConnections PodConnections
 	// LogFormat is how the lines of the access log are written, nil for JSON.
 	LogFormat *LogFormat
+	// Traces says what is recorded of traced requests, and where it goes.
+	Traces Traces
 	// TLS says how TLS is spoken with clients.
 	TLS FrontTLS
 }

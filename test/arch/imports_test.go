@@ -29,6 +29,7 @@ var (
 	prometheus = []string{"github.com/prometheus/client_golang", "github.com/prometheus/client_model", "github.com/prometheus/common"}
 	codings    = []string{"github.com/andybalholm/brotli", "github.com/klauspost/compress"}
 	sys        = []string{"golang.org/x/sys"}
+	protobuf   = []string{"google.golang.org/protobuf/encoding/protowire"}
 	hashes     = []string{"github.com/tg123/go-htpasswd"}
 )
 
@@ -71,11 +72,12 @@ var layers = []layer{
 	{"proxy/expr", []string{"proxy/exchange"}, nil, "an expression reads an Exchange, whoever asks, and steers nothing"},
 	{"proxy/limit", nil, nil, "it counts what keys ask for, and knows neither requests nor routes"},
 	{"proxy/subrequest", []string{"proxy/exchange"}, nil, "it asks on behalf of whoever hands it a request, and decides nothing"},
+	{"proxy/tracing", []string{"proxy/exchange"}, protobuf, "it notes what happened to a request and tells a collector, and steers nothing"},
 	{"proxy/passwords", nil, hashes, "it checks names and passwords, and knows neither requests nor what becomes of a stranger"},
-	{"proxy/filters", []string{"proxy/exchange", "proxy/expr", "proxy/limit", "proxy/bodies", "proxy/passwords", "proxy/subrequest"}, nil, "a policy is one file that works on messages, whatever the codec"},
+	{"proxy/filters", []string{"proxy/exchange", "proxy/expr", "proxy/limit", "proxy/bodies", "proxy/passwords", "proxy/subrequest", "proxy/tracing"}, nil, "a policy is one file that works on messages, whatever the codec"},
 	{"proxy/observe", []string{"router", "proxy/exchange", "proxy/expr"}, slices.Concat(prometheus, sys), "it records what happened, and steers nothing"},
 	{
-		"proxy", []string{"proxy/exchange", "proxy/expr", "proxy/limit", "proxy/subrequest", "proxy/http1", "proxy/http2", "proxy/preamble", "proxy/socket", "proxy/upstream", "proxy/filters", "proxy/observe"}, sys,
+		"proxy", []string{"proxy/exchange", "proxy/expr", "proxy/limit", "proxy/subrequest", "proxy/http1", "proxy/http2", "proxy/preamble", "proxy/socket", "proxy/upstream", "proxy/filters", "proxy/observe", "proxy/tracing"}, sys,
 		"the engine puts the parts together; it builds, tests and fuzzes without Kubernetes",
 	},
 	{"tls/certs", []string{"router"}, nil, "certificates come in a Table, and go out in handshakes"},
@@ -136,7 +138,8 @@ func checkLayers(t *tree, found reporter) {
 
 // testModules are for tests only.
 var testModules = []string{
-	"testing", "github.com/google/go-cmp", "pgregory.net/rapid", "go.uber.org/goleak", "golang.org/x/tools", "github.com/vishvananda", modulePath + "/test",
+	"testing", "github.com/google/go-cmp", "pgregory.net/rapid", "go.uber.org/goleak", "golang.org/x/tools", "github.com/vishvananda", "go.opentelemetry.io",
+	"google.golang.org/grpc", modulePath + "/test",
 }
 
 func checkTestImports(t *tree, found reporter) {
@@ -162,7 +165,7 @@ var (
 )
 
 // bans are what is forbidden beside the layers. What reads folders (router/manifest) does I/O; what exports metrics
-// (proxy/observe) does it by HTTP, and so does what asks others about a request (proxy/subrequest): nothing of it is passed on as a message.
+// (proxy/observe) does it by HTTP, and so does what asks others about a request (proxy/subrequest) or tells of it (proxy/tracing): nothing of it is passed on as a message.
 var bans = []ban{
 	{
 		folders: []string{"router"}, except: []string{"router/manifest"},
@@ -172,7 +175,7 @@ var bans = []ban{
 		why: "Build and the Table are pure: no clock, no I/O, no logger, no chance",
 	},
 	{
-		folders: []string{"proxy"}, except: []string{"proxy/observe", "proxy/subrequest"},
+		folders: []string{"proxy"}, except: []string{"proxy/observe", "proxy/subrequest", "proxy/tracing"},
 		packages: []string{"net/http", "net/http/httputil", "net/textproto"},
 		why:      "there is no net/http between an HTTP/1.1 client and an HTTP/1.1 Pod: no header maps, no second parser with other rules",
 	},
