@@ -24,11 +24,11 @@ func groups() map[string][]config.Group {
 	return map[string][]config.Group{
 		"controller": {
 			config.ControllerListeners(), config.ControllerIngress(), config.NewCluster(),
-			config.ControllerLog(), config.ControllerShutdown(), config.NewHTTP(), config.NewHTTP2(), config.NewTLS(), config.NewUpstream(), config.NewMetrics(),
+			config.ControllerLog(), config.ControllerShutdown(), config.NewHTTP(), config.NewHTTP2(), config.NewTLS(), config.NewUpstream(), config.NewMetrics(), config.NewTracing(),
 		},
 		"serve": {
 			config.ServeListeners(), config.ServeIngress(), config.ServeLog(), config.ServeShutdown(),
-			config.NewHTTP(), config.NewHTTP2(), config.NewTLS(), config.NewUpstream(), config.NewMetrics(),
+			config.NewHTTP(), config.NewHTTP2(), config.NewTLS(), config.NewUpstream(), config.NewMetrics(), config.NewTracing(),
 		},
 	}
 }
@@ -148,6 +148,18 @@ func TestMistakesNameTheFlagAndTheRemedy(t *testing.T) {
 		{config.NewMetrics(), "--time-buckets=0.1,0.1", []string{"--time-buckets", `"0.1"`, "write"}},
 		{config.NewMetrics(), "--time-buckets=NaN", []string{"--time-buckets", `"NaN"`, "write"}},
 		{config.NewMetrics(), "--time-buckets=" + strings.Repeat("1,", 25), []string{"--time-buckets", "25 are too many"}},
+
+		{config.NewTracing(), "--otlp-endpoint=collector:4317", []string{"--otlp-endpoint", "grpc://collector:4317"}},
+		{config.NewTracing(), "--otlp-service-name=", []string{"--otlp-service-name", "write"}},
+		{config.NewTracing(), "--otlp-sampler=AlwaysOn", []string{"--otlp-sampler", "always, never, ratio"}},
+		{config.NewTracing(), "--otlp-sampler-ratio=2", []string{"--otlp-sampler-ratio", "write a number from 0 to 1"}},
+		{config.NewTracing(), "--otlp-sampler-ratio=NaN", []string{"--otlp-sampler-ratio", "write a number from 0 to 1"}},
+		{config.NewTracing(), "--otlp-resource=cluster", []string{"--otlp-resource", `"cluster"`, "write k8s.cluster.name=east"}},
+		{config.NewTracing(), "--otlp-headers-file=/nowhere", []string{"--otlp-headers-file", "/nowhere"}},
+		{config.NewTracing(), "--otlp-ca-file=/dev/null", []string{"--otlp-ca-file", "no certificate"}},
+		{config.NewTracing(), "--otlp-queue-spans=0", []string{"--otlp-queue-spans", "write 1 or more"}},
+		{config.NewTracing(), "--otlp-batch-spans=0", []string{"--otlp-batch-spans", "write 1 or more"}},
+		{config.NewTracing(), "--otlp-delay=0", []string{"--otlp-delay", "write 1ms or more"}},
 
 		{config.NewTLS(), "--ssl-protocols=SSLv3", []string{"--ssl-protocols", "SSLv3", "TLSv1.2"}},
 		{config.NewTLS(), "--ssl-protocols=TLSv1,TLSv1.3", []string{"--ssl-protocols", "missing"}},

@@ -38,7 +38,7 @@ func newController(p *process) *cobra.Command {
 	o := &controllerOptions{
 		frontOptions: frontOptions{
 			listeners: config.ControllerListeners(), http: config.NewHTTP(), http2: config.NewHTTP2(), tls: config.NewTLS(), upstream: config.NewUpstream(),
-			log: config.ControllerLog(), metrics: config.NewMetrics(), shutdown: config.ControllerShutdown(),
+			log: config.ControllerLog(), metrics: config.NewMetrics(), tracing: config.NewTracing(), shutdown: config.ControllerShutdown(),
 		},
 		ingress: config.ControllerIngress(), cluster: config.NewCluster(),
 	}
@@ -53,7 +53,7 @@ func newController(p *process) *cobra.Command {
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runController(cmd.Context(), p, o) },
 	}
-	bind(cmd, o.cluster, o.ingress, o.listeners, o.http, o.http2, o.tls, o.upstream, o.log, o.metrics, o.shutdown)
+	bind(cmd, o.cluster, o.ingress, o.listeners, o.http, o.http2, o.tls, o.upstream, o.log, o.metrics, o.tracing, o.shutdown)
 	return cmd
 }
 

@@ -74,6 +74,9 @@ func newFront(o frontOptions, log logr.Logger) (*front, error) {
 	options.Memory, options.Pressured = o.memory, func(what string, share float64) {
 		log.Info("memory in use passed a mark", "now", what, "percent of the limit", int(share*100))
 	}
+	if options.Tracing, err = tracingOptions(o.tracing, log); err != nil {
+		return nil, errors.Join(err, f.closeLog())
+	}
 	if err := bodies.NewSpooler(options.Spool).Check(); err != nil {
 		// Few requests need it: those answer 503 until the folder is there.
 		log.Info("large request bodies of routes with proxy-request-buffering: on will be refused", "flag", "--spool-dir", "cause", err.Error())
@@ -86,7 +89,7 @@ func newFront(o frontOptions, log logr.Logger) (*front, error) {
 			return observe.SpoolUsage{Files: s.Files, Bytes: s.Bytes, Spilled: s.Spilled, Refused: s.Refused, Failed: s.Failed}
 		},
 	})
-	return f, nil
+	return f, f.metrics.Register(observe.NewSpans(f.spans))
 }
 
 func (f *front) makeTLS() error {

@@ -22,6 +22,7 @@ type frontOptions struct {
 	upstream  *config.Upstream
 	log       *config.Log
 	metrics   *config.Metrics
+	tracing   *config.Tracing
 	shutdown  *config.Shutdown
 	// class is the spec.controller of the IngressClasses, for ingress-nginx's metrics.
 	class string

@@ -26,7 +26,7 @@ func newServe(p *process) *cobra.Command {
 	o := &serveOptions{
 		frontOptions: frontOptions{
 			listeners: config.ServeListeners(), http: config.NewHTTP(), http2: config.NewHTTP2(), tls: config.NewTLS(), upstream: config.NewUpstream(),
-			log: config.ServeLog(), metrics: config.NewMetrics(), shutdown: config.ServeShutdown(),
+			log: config.ServeLog(), metrics: config.NewMetrics(), tracing: config.NewTracing(), shutdown: config.ServeShutdown(),
 		},
 		ingress: config.ServeIngress(), files: config.NewFiles(),
 	}
@@ -42,7 +42,7 @@ func newServe(p *process) *cobra.Command {
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runServe(cmd.Context(), p, o) },
 	}
-	bind(cmd, o.files, o.ingress, o.listeners, o.http, o.http2, o.tls, o.upstream, o.log, o.metrics, o.shutdown)
+	bind(cmd, o.files, o.ingress, o.listeners, o.http, o.http2, o.tls, o.upstream, o.log, o.metrics, o.tracing, o.shutdown)
 	return cmd
 }
 

@@ -6,15 +6,18 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"podlane.dev/podlane/config"
 	"podlane.dev/podlane/controllers"
 	"podlane.dev/podlane/proxy/exchange"
 	"podlane.dev/podlane/proxy/observe"
+	"podlane.dev/podlane/proxy/tracing"
 	"podlane.dev/podlane/proxy/upstream"
 	"podlane.dev/podlane/router/ingress"
 	"podlane.dev/podlane/tls/server"
@@ -111,6 +114,28 @@ func panicLogger(log logr.Logger) func(value any, stack []byte) {
 		}
 		log.Error(fmt.Errorf("panic: %v", value), "a connection ended by a panic, this is a bug", "stack", string(stack))
 	}
+}
+
+// tracingOptions returns the options of traces with what they tell of this process.
+func tracingOptions(t *config.Tracing, log logr.Logger) (tracing.Options, error) {
+	o, err := t.Options()
+	if err != nil {
+		return o, err
+	}
+	o.Version = thisBuild().version
+	if name, err := os.Hostname(); err == nil { // else it has none
+		o.Resource = append([]tracing.Attribute{{Name: "host.name", Value: name}}, o.Resource...)
+	}
+	o.Failed = func(err error, lost uint64) {
+		log.Error(err, "the collector of traces does not take spans; requests are served all the same", "lost since this was last said", lost)
+	}
+	return o, nil
+}
+
+// spans returns what became of spans, as metrics take it.
+func (f *front) spans() observe.SpanCounts {
+	c := f.engine.TraceCounts()
+	return observe.SpanCounts{Sent: c.Sent, Failed: c.Failed, Dropped: c.Dropped}
 }
 
 // problemCounts returns the number of Problems by reason, as metrics take it.

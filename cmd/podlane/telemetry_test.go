@@ -3,12 +3,15 @@ package main
 import (
 	"io"
 	"net"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/go-logr/logr/funcr"
+
+	"podlane.dev/podlane/test/collector"
 )
 
 func TestPanicsAreLoggedOnceAMinute(t *testing.T) {
@@ -38,4 +41,32 @@ func TestHandshakesAreCounted(t *testing.T) {
 	} {
 		eventually(t, want, func() bool { _, metrics := s.page("/metrics"); return strings.Contains(metrics, want) })
 	}
+}
+
+// The flags lead to a collector, /metrics counts what came there, and what is lost at the end is not.
+func TestSpansReachTheCollector(t *testing.T) {
+	to := new(collector.Collector)
+	s := serve(t, map[string]string{"all.yaml": serviceOf("web", pod(t, "one")) + "---\n" + ingressOf("web", "a.example", "/", "web")},
+		"--otlp-endpoint=http://"+to.HTTP(t), "--otlp-delay=1ms", "--otlp-service-name=edge", "--otlp-resource=k8s.cluster.name=east")
+	s.get("https://a.example/")
+	to.Await(t, 3)
+	r := to.Resource()
+	if r["service.name"] != "edge" || r["k8s.cluster.name"] != "east" || r["service.version"] != thisBuild().version || r["host.name"] == nil {
+		t.Errorf("resource: %v", r)
+	}
+	const want = `podlane_trace_spans_total{result="sent"} 3`
+	eventually(t, want, func() bool { _, metrics := s.page("/metrics"); return strings.Contains(metrics, want) })
+}
+
+// A collector that is away is told of once, and requests are served.
+func TestCollectorAwayIsToldOf(t *testing.T) {
+	s := serve(t, map[string]string{"all.yaml": serviceOf("web", pod(t, "one")) + "---\n" + ingressOf("web", "a.example", "/", "web")},
+		"--otlp-endpoint=grpc://127.0.0.1:1", "--otlp-delay=1ms", "--otlp-queue-spans=3")
+	for range 20 {
+		s.get("https://a.example/")
+	}
+	dropped := regexp.MustCompile(`podlane_trace_spans_total{result="dropped"} [1-9]`)
+	eventually(t, "spans that are dropped", func() bool { _, metrics := s.page("/metrics"); return dropped.MatchString(metrics) })
+	const told = "the collector of traces does not take spans"
+	eventually(t, told, func() bool { return strings.Contains(s.stderr.String(), told) })
 }
