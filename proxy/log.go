@@ -61,6 +61,7 @@ func (s *session) log() {
 		CanaryBy:   x.Upstream.CanaryBy,
 		Legs:       x.Upstream.Legs,
 		Generation: s.generation,
+		Trace:      x.Trace,
 		RequestID:  x.RequestID,
 		UserAgent:  q.Fields.Get(exchange.UserAgent),
 		Referer:    q.Fields.Get(exchange.Referer),

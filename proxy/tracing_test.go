@@ -407,3 +407,16 @@ func TestTracedRequestAllocatesNothing(t *testing.T) {
 		})
 	}
 }
+
+// A line of the access log tells the trace's ID, so that one leads to the other.
+func TestLogTellsTheTrace(t *testing.T) {
+	o, to := traced(t)
+	pod := backend(t, func(http.ResponseWriter, *http.Request) {})
+	lines := jsonLines(t, o, func(r *rig) {
+		r.govern(nil, pod)
+		fetch(t, r.client, "GET", "http://a.test/").Body.Close()
+	})
+	if want := hex.EncodeToString(to.Await(t, 3)[0].GetTraceId()); len(lines) != 1 || lines[0]["trace_id"] != want {
+		t.Errorf("%v, want the trace %s", lines, want)
+	}
+}

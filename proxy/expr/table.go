@@ -69,6 +69,9 @@ var table = []definition{
 	define("request_length", "The size of the request, head and body, about as the client sent it.", requestLength),
 	define("request_id", "The value of X-Request-ID: the client's where it is usable, else one of 32 random hexadecimal digits.", requestID),
 	define("req_id", "The same as $request_id.", requestID),
+	define("opentelemetry_trace_id", "The ID of the trace that the request is a part of, where it is in one.", traceID),
+	define("opentelemetry_span_id", "The ID of the request's span in it.", spanID),
+	define("opentelemetry_context_traceparent", "Both, as traceparent (W3C Trace Context) tells them.", traceParent),
 
 	define("remote_addr", "The client's address: what a trusted proxy says of it, else the connection's.", remoteAddr),
 	define("the_real_ip", "The same as $remote_addr.", remoteAddr),

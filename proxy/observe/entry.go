@@ -49,6 +49,8 @@ type Entry struct {
 	Retry string
 	// Legs are the tries, each with its endpoint, why it failed, and its times.
 	Legs []exchange.Leg
+	// Trace is where the request stands in a trace, the zero value for nowhere.
+	Trace exchange.TraceContext
 	// RequestID is the value of X-Request-ID; UserAgent and Referer are the client's header fields.
 	RequestID, UserAgent, Referer []byte
 }
@@ -83,6 +85,9 @@ func (c *encoder) append(b []byte, e *Entry) []byte {
 		b = appendSeconds(b, e.FirstByte)
 	}
 	b = appendDecision(b, e)
+	if e.Trace.Known() {
+		b = append(exchange.AppendHex(append(b, `,"trace_id":"`...), e.Trace.TraceID[:]), '"')
+	}
 	b = appendBytes(b, `,"request_id":`, e.RequestID)
 	b = appendBytes(b, `,"user_agent":`, e.UserAgent)
 	b = c.appendURL(b, `,"referer":`, e.Referer)

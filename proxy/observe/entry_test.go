@@ -52,6 +52,7 @@ func fullEntry() *Entry {
 				FirstByte: 3 * time.Millisecond, Whole: time.Second,
 			},
 		},
+		Trace:     exchange.TraceContext{TraceID: [16]byte{0: 0xab, 15: 0x01}},
 		RequestID: []byte("c0ffee"),
 		UserAgent: []byte("curl/8"),
 		Referer:   []byte("https://example.com/x?y"),
@@ -68,7 +69,7 @@ func TestEntryLine(t *testing.T) {
 		`"pod":"cart-6f9c-x","endpoint":"[2001:db8::1]:8080","tries":2,"retry":"connect-failed",` +
 		`"attempts":[{"endpoint":"10.0.0.1:80","pod":"\"hostile","why":"connect-failed","upstream_duration":0.002000},` +
 		`{"endpoint":"[2001:db8::1]:8080","pod":"cart-6f9c-x","status":200,"connect":0.001000,"upstream_first_byte":0.003000,"upstream_duration":1.000000}],` +
-		`"request_id":"c0ffee","user_agent":"curl/8",` +
+		`"trace_id":"ab000000000000000000000000000001","request_id":"c0ffee","user_agent":"curl/8",` +
 		`"referer":"https://example.com/x?y","tls":"TLSv1.3"}` + "\n"
 	if got := line(encoder{}, fullEntry()); got != want {
 		t.Errorf("got  %swant %s", got, want)

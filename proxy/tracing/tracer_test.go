@@ -2,9 +2,13 @@ package tracing_test
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
+	"io"
+	"log"
 	"net"
+	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"sync/atomic"
@@ -183,6 +187,39 @@ func checkTries(t *testing.T, tries []*trace.Span) {
 	}
 	if tries[0].GetKind() != trace.Span_SPAN_KIND_CLIENT {
 		t.Errorf("%v", tries[0].GetKind())
+	}
+}
+
+// With TLS the collector must show a certificate that the operator's authorities vouch for.
+func TestSecureCollectors(t *testing.T) {
+	to := new(collector.Collector)
+	server := httptest.NewUnstartedServer(to)
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	defer server.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(server.Certificate())
+	for _, pool := range []*x509.CertPool{roots, x509.NewCertPool()} {
+		var told atomic.Value
+		tracer := start(t, tracing.Options{
+			Settings: tracing.Settings{Endpoint: endpoint(t, server.URL), Delay: time.Hour}, RootCAs: pool, Failed: func(err error, _ uint64) { told.Store(err.Error()) },
+		})
+		x := request()
+		tr := tracer.Begin(x)
+		x.Timing.End = time.Now()
+		tr.End(x, tracing.Outcome{Status: 200})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		if err := tracer.Close(ctx); err != nil {
+			t.Error(err)
+		}
+		cancel()
+		why, _ := told.Load().(string)
+		if n := tracer.Counts(); pool == roots && n.Sent != 1 || pool != roots && (n.Failed != 1 || !strings.Contains(why, "x509")) {
+			t.Errorf("%+v, told of %q", n, why)
+		}
+	}
+	if n := len(to.Spans()); n != 1 {
+		t.Errorf("%d spans came", n)
 	}
 }
 
