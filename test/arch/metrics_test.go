@@ -38,6 +38,9 @@ func allMetrics(t *testing.T) []*dto.MetricFamily {
 	m.SetRole(observe.Leader)
 	m.Published(observe.Publication{})
 	m.Follow(observe.Sources{Connections: func() (int, int) { return 0, 0 }, Spool: func() observe.SpoolUsage { return observe.SpoolUsage{} }})
+	if err := m.Register(observe.NewSpans(func() observe.SpanCounts { return observe.SpanCounts{} })); err != nil {
+		t.Fatal(err)
+	}
 	families, err := m.Gatherer().Gather()
 	if err != nil {
 		t.Fatal(err)
