@@ -30,9 +30,16 @@ func (s *session) ask() {
 }
 
 // head notes that the head of a Pod's answer is there, unless the access log has.
-func (s *session) head() {
-	if t := &s.x.Timing; s.chain.metrics != nil && t.FirstByte.IsZero() {
+func (s *session) head(pod *pod) {
+	if s.chain.metrics == nil {
+		return
+	}
+	t := &s.x.Timing
+	if t.FirstByte.IsZero() {
 		t.FirstByte = time.Now()
+	}
+	if s.x.Upstream.Tries == 1 { // else a part of the time is another endpoint's
+		pod.ep.Answered(t.FirstByte.Sub(s.asked))
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 // deliver passes the Pod's answer, whose head was read, on to the client.
 func (s *session) deliver(pod *pod) {
 	x := s.x
-	s.head()
+	s.head(pod)
 	if x.Response.Status == 101 {
 		s.tunnel(pod)
 		return

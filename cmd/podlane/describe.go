@@ -106,6 +106,7 @@ type endpointJSON struct {
 	OpenConnections   int     `json:"openConnections"`
 	IdleConnections   int     `json:"idleConnections"`
 	Failures          int     `json:"failures"`
+	FirstByteSeconds  float64 `json:"firstByteSeconds,omitempty"`
 	EjectedForSeconds float64 `json:"ejectedForSeconds,omitempty"`
 }
 
@@ -123,6 +124,7 @@ func describePools(pools []upstream.PoolStatus) []poolJSON {
 			d.Endpoints = append(d.Endpoints, endpointJSON{
 				Address: e.AddrPort.String(), State: string(e.State), Pod: e.Pod, UID: e.UID, Node: e.Node, Zone: e.Zone,
 				InFlight: e.InFlight, OpenConnections: e.Open, IdleConnections: e.Idle, Failures: e.Fails,
+				FirstByteSeconds:  e.FirstByte.Seconds(),
 				EjectedForSeconds: e.EjectedFor.Seconds(),
 			})
 		}

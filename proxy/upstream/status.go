@@ -38,6 +38,8 @@ type EndpointStatus struct {
 	State                State
 	// EjectedFor is the time until the next probe of an ejected Endpoint; 0 where it is due.
 	EjectedFor time.Duration
+	// FirstByte is how long its latest answers took to their first byte on average; 0 before the first, and where nobody measures.
+	FirstByte time.Duration
 	// InFlight counts requests, Open connections, Idle those of them in the pool, Fails the failures of the running window.
 	InFlight, Open, Idle, Fails int
 }
@@ -100,6 +102,8 @@ func (p *Pool) look() PoolStatus {
 func (e *Endpoint) status(now int64) EndpointStatus {
 	s := EndpointStatus{
 		AddrPort: e.id.addr, Pod: e.pod, UID: e.id.uid, Node: e.node, Zone: e.zone, InFlight: e.InFlight(),
+		FirstByte: time.Duration(e.answers.Load()),
+		FirstByte: time.Duration(e.answers.Load()),
 	}
 	switch st := e.state(); {
 	case st == gone:
