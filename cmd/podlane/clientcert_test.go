@@ -101,6 +101,48 @@ func TestServeClientCertificates(t *testing.T) {
 	eventually(t, "the route is closed", func() bool { return visit(t, s, config(alice)).status == 503 })
 }
 
+// TestServeClientCertificateAnnotations: each annotation beside auth-tls-secret, over TLS.
+func TestServeClientCertificateAnnotations(t *testing.T) {
+	certificate, _ := secretOf(t, "tls", "secure.example")
+	authority, alice := clientsOf(t, "clients")
+	port := podOf(t, http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		fmt.Fprintf(w, "%s %.30s", q.Header.Get("ssl-client-verify"), q.Header.Get("ssl-client-cert"))
+	}))
+	ingressWith := func(annotations string) string {
+		return strings.Replace(withTLS("web", "secure.example", "web", "tls"), "  namespace: default\n",
+			"  namespace: default\n  annotations: {nginx.ingress.kubernetes.io/auth-tls-secret: default/clients"+annotations+"}\n", 1)
+	}
+	s := serve(t, map[string]string{"web.yaml": serviceOf("web", port), "tls.yaml": certificate, "clients.yaml": authority, "ingress.yaml": ingressWith("")})
+	for _, c := range []struct {
+		annotation string
+		pair       []tls.Certificate
+		status     int
+		body       string
+	}{
+		{"", []tls.Certificate{alice}, 200, "SUCCESS "},
+		{`auth-tls-verify-client: "optional"`, nil, 200, "NONE "},
+		{`auth-tls-match-cn: "CN=bob"`, []tls.Certificate{alice}, 403, ""},
+		{`auth-tls-match-cn: "CN=al.*"`, []tls.Certificate{alice}, 200, "SUCCESS "},
+		{`auth-tls-error-page: "https://help.example/"`, nil, 302, ""},
+		{`auth-tls-pass-certificate-to-upstream: "true"`, []tls.Certificate{alice}, 200, "SUCCESS -----BEGIN%20CERTIFICATE-----"},
+		{`auth-tls-verify-client: "maybe"`, []tls.Certificate{alice}, 503, ""},
+		{`auth-tls-verify-depth: "0"`, []tls.Certificate{alice}, 200, "SUCCESS "},
+		{`auth-tls-verify-client: "off"`, nil, 200, ""},
+	} {
+		text := c.annotation
+		if text != "" {
+			text = ", nginx.ingress.kubernetes.io/" + text
+		}
+		s.write(t, "ingress.yaml", ingressWith(text))
+		config := &tls.Config{ServerName: "secure.example", InsecureSkipVerify: true, Certificates: c.pair} //nolint:gosec // the server's is no matter here
+		var last answer
+		eventually(t, fmt.Sprintf("%s: %d %s", c.annotation, c.status, c.body), func() bool {
+			last = visit(t, s, config)
+			return last.status == c.status && (c.body == "" || strings.HasPrefix(last.body, c.body))
+		})
+	}
+}
+
 // TestServeSharesSessions: two replicas with the keys of one Secret take each other's sessions, without them they do not.
 func TestServeSharesSessions(t *testing.T) {
 	certificate, _ := secretOf(t, "tls", "secure.example")
