@@ -1,6 +1,9 @@
 package filters
 
-import "podlane.dev/podlane/proxy/exchange"
+import (
+	"podlane.dev/podlane/proxy/exchange"
+	"podlane.dev/podlane/proxy/expr"
+)
 
 // Access is what an AccessCheck finds.
 type Access uint8
@@ -47,11 +50,15 @@ func (c *Chain) OnAccess(check AccessCheck) {
 // SatisfyAny lets in what one of the checks lets in, where otherwise all must.
 func (c *Chain) SatisfyAny() { c.access.any = true }
 
+// SignInAt sends clients that a check, whichever, asks who they are to the URL instead, as the error_page 401 of ingress-nginx does. url may not be nil.
+func (c *Chain) SignInAt(url *expr.Expr) { c.access.signin = url }
+
 // access is the filter of a Chain's checks.
 type access struct {
 	checks []AccessCheck
 	by     []string // their families
 	any    bool
+	signin *expr.Expr // nil for nowhere
 }
 
 // FilterRequest answers requests that the checks keep out.
@@ -60,7 +67,8 @@ func (a *access) FilterRequest(x *exchange.Exchange) exchange.Verdict {
 		return a.one(x)
 	}
 	for i := range a.checks {
-		if a.check(i, x) > Allowed {
+		if found := a.check(i, x); found > Allowed {
+			a.redirect(x, found)
 			return exchange.Answered
 		}
 	}
@@ -105,14 +113,27 @@ func (a *access) one(x *exchange.Exchange) exchange.Verdict {
 	if worst == NoOpinion {
 		return exchange.Continue
 	}
+	a.redirect(x, worst)
 	return exchange.Answered
 }
 
-// challengeToo adds the challenges of another answer to r, where r is a challenge and not the way to where clients sign in.
-func challengeToo(r, other *exchange.Response) {
-	if r.Status != statusUnauthorized {
+// redirect makes of a 401 the way to where clients sign in. nginx hands the challenges on with it.
+func (a *access) redirect(x *exchange.Exchange, found Access) {
+	if a.signin == nil || found != Unauthorized {
 		return
 	}
+	kept := x.Response
+	x.Response = exchange.Response{}
+	x.Answer(statusFound, exchange.Unauthorized, "302 Found\n")
+	at := len(x.Scratch)
+	x.Scratch = a.signin.AppendEscaped(x.Scratch, x, expr.EscapeURL)
+	x.Response.Fields.Set(exchange.Location, x.Scratch[at:])
+	x.Scratch = x.Scratch[:at]
+	challengeToo(&x.Response, &kept)
+}
+
+// challengeToo adds the challenges of another answer to r.
+func challengeToo(r, other *exchange.Response) {
 	for i := range other.Fields.Len() {
 		if id, name, value, ok := other.Fields.At(i); ok && id == exchange.WWWAuthenticate {
 			r.Fields.Add(string(name), value)

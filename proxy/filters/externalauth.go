@@ -63,6 +63,9 @@ func extendExternalAuth(c *Chain, v externalAuth) {
 			check.cache = newAuthCache()
 		}
 		c.OnAccess(check)
+		if v.signin != nil {
+			c.SignInAt(v.signin)
+		}
 		c.OnResponse(grantedCookies{always: v.alwaysCookie})
 	}
 	if len(v.responseHeaders) > 0 {
@@ -167,16 +170,8 @@ func (a *authCheck) CheckAccess(x *exchange.Exchange) Access {
 	case answer.status != statusUnauthorized:
 		x.Answer(statusInternalError, exchange.Unauthorized, "500 Internal Server Error: the authentication service answered neither yes nor no\n")
 		return Failed
-	case a.signin != nil:
-		x.Answer(statusFound, exchange.Unauthorized, "302 Found\n")
-		at := len(x.Scratch)
-		x.Scratch = a.signin.AppendEscaped(x.Scratch, x, expr.EscapeURL)
-		x.Response.Fields.Set(exchange.Location, x.Scratch[at:])
-		x.Scratch = x.Scratch[:at]
-	default:
-		x.Answer(statusUnauthorized, exchange.Unauthorized, "401 Unauthorized\n")
 	}
-	// nginx hands the challenge on with the redirect too.
+	x.Answer(statusUnauthorized, exchange.Unauthorized, "401 Unauthorized\n")
 	for _, challenge := range answer.challenges {
 		x.Response.Fields.AddString(exchange.WWWAuthenticate.Name(), challenge)
 	}

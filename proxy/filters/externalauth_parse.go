@@ -38,7 +38,7 @@ func externalAuthKeys() []policy.Key {
 		},
 		{
 			Name: "signin", Kind: policy.String, Default: "none", Example: "https://login.example.com/start",
-			Doc: "Where clients are sent (302) in place of 401: a URL, or a path of the same host. It may hold variables. The URL that the client " +
+			Doc: "Where clients are sent (302) in place of 401, that of a missing password too: a URL, or a path of the same host. It may hold variables. The URL that the client " +
 				"asked for is added as a parameter, unless there is one of that name.",
 		},
 		{

@@ -103,7 +103,6 @@ func (e *Endpoint) status(now int64) EndpointStatus {
 	s := EndpointStatus{
 		AddrPort: e.id.addr, Pod: e.pod, UID: e.id.uid, Node: e.node, Zone: e.zone, InFlight: e.InFlight(),
 		FirstByte: time.Duration(e.answers.Load()),
-		FirstByte: time.Duration(e.answers.Load()),
 	}
 	switch st := e.state(); {
 	case st == gone:

@@ -1,6 +1,7 @@
 package nginxcompat
 
 import (
+	"encoding/base64"
 	"fmt"
 	"maps"
 	"net/http"
@@ -64,6 +65,44 @@ func TestExternalAuth(t *testing.T) {
 				}
 			}
 			p.same(t, get("/", "X-User: admin"), "body", "Content-Type")
+		})
+	}
+}
+
+// TestSignIn: the way to where clients sign in is for every 401 of a location, that of a missing password too, as error_page has it.
+func TestSignIn(t *testing.T) {
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		status := 200
+		_, _ = fmt.Sscan(q.Header.Get("Auth-Status"), &status)
+		w.Header().Set("WWW-Authenticate", `Bearer realm="service"`)
+		w.WriteHeader(status)
+	}))
+	t.Cleanup(service.Close)
+	for _, satisfy := range []string{"all", "any"} {
+		t.Run(satisfy, func(t *testing.T) {
+			p := newPair(t, setup{
+				users: passwordFile,
+				values: policy.Values{
+					"auth-url": service.URL, "auth-signin": "https://login.test/start?rd=$scheme://$http_host$request_uri",
+					"auth-type": "basic", "auth-secret": "users", "auth-realm": "staff", "satisfy": satisfy,
+				},
+				server: "location = /_auth { internal; proxy_pass_request_body off; proxy_http_version 1.1; proxy_set_header Content-Length ''; proxy_set_header Connection ''; set $target " +
+					service.URL + "; proxy_pass $target; } location @signin { return 302 https://login.test/start?rd=$scheme://$http_host$request_uri; }",
+				location: `auth_request /_auth; auth_basic "staff"; auth_basic_user_file DIR/users; satisfy ` + satisfy + "; error_page 401 = @signin;",
+			})
+			for _, status := range []int{200, 401, 403, 500} {
+				for _, user := range []string{"", "alice:wrong", "alice:secret"} {
+					lines := []string{fmt.Sprint("Auth-Status: ", status)}
+					if user != "" {
+						lines = append(lines, "Authorization: Basic "+base64.StdEncoding.EncodeToString([]byte(user)))
+					}
+					except := []string{"body", "content-type"}
+					if satisfy == "any" { // nginx sends the other challenge first, and with a 500 too
+						except = append(except, "www-authenticate")
+					}
+					p.same(t, get("/x?y", lines...), except...)
+				}
+			}
 		})
 	}
 }
