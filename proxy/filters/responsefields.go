@@ -3,6 +3,7 @@ package filters
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"podlane.dev/podlane/proxy/exchange"
@@ -109,7 +110,9 @@ func PodHeaders() Policy {
 			Keys: []policy.Key{
 				{
 					Name: "hide-headers", Kind: policy.List, Where: policy.ConfigMap, Default: "none", Example: "X-Powered-By, X-AspNet-Version",
-					Doc: "Fields that are removed from answers of Pods.",
+					Doc: "Fields that are removed from answers of Pods. Where a host is read as ingress-nginx reads it, X-Pad and those by which Pods give nginx " +
+						"orders (X-Accel-Redirect, X-Accel-Expires, X-Accel-Limit-Rate, X-Accel-Buffering, X-Accel-Charset) are removed too.",
+					Differs: "the orders of X-Accel-Redirect, X-Accel-Limit-Rate and X-Accel-Charset are not obeyed: clients get the answer that came with them",
 				},
 				{
 					Name: "allow-backend-server-header", Kind: policy.Bool, Where: policy.ConfigMap, Default: "true", Compat: "false", Example: "false",
@@ -125,6 +128,9 @@ func PodHeaders() Policy {
 			Parse:     parsePodHeaders,
 		},
 		Extend: func(c *Chain, v podHeaders) {
+			if c.Route.Compat {
+				v.hidden = slices.Concat(v.hidden, nginxOrders())
+			}
 			if len(v.hidden) > 0 || !v.podServer || !v.server {
 				c.OnResponse(&podHeadersFilter{v})
 			}
@@ -160,6 +166,16 @@ func (h podHeaders) String() string {
 type hiddenField struct {
 	id   exchange.ID
 	name string
+}
+
+// nginxOrders are the fields that nginx takes for itself, besides those that say who the server is and when.
+func nginxOrders() []hiddenField {
+	names := []string{"X-Pad", "X-Accel-Redirect", "X-Accel-Expires", "X-Accel-Limit-Rate", "X-Accel-Buffering", "X-Accel-Charset"}
+	fields := make([]hiddenField, len(names))
+	for i, name := range names {
+		fields[i] = hiddenField{exchange.IDOf(name), name}
+	}
+	return fields
 }
 
 func parsePodHeaders(v policy.Values) (podHeaders, error) {
