@@ -56,7 +56,7 @@ func Mirrors() Policy {
 				{
 					Name: mirrorBodyKey, Kind: policy.Switch, Default: "on", Example: "off",
 					Doc:     "\"off\" leaves bodies out of copies.",
-					Differs: "the Pod gets the body as it comes, and not only when all of it has come; a copy leaves when the Pod has all of the body, and one whose body is longer than 1 MiB never does",
+					Differs: "the Pod gets the body as it comes, and not only when all of it has come; a copy leaves when the Pod has all of the body, and one whose body is longer than 1 MiB never does; copies of POST without bodies say Content-Length: 0",
 				},
 				{
 					Name: mirrorHostKey, Kind: policy.String, Default: "the host of mirror-target", Example: "staging.example.com",
@@ -130,8 +130,5 @@ func (m *Mirror) Copy(x *exchange.Exchange) *subrequest.Copy {
 		r.Host = hostname(u)
 	}
 	x.Scratch = x.Scratch[:at]
-	if !m.body {
-		r.Set(exchange.ContentType.Name(), "")
-	}
 	return m.runtime.Subrequests.Copy(r)
 }

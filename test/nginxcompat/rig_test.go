@@ -3,6 +3,7 @@ package nginxcompat
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,6 +44,8 @@ type setup struct {
 	// pod is what the Pod answers after the status line: header lines and a body, with the request's X-Echo in the place of ECHO. It closes the
 	// connection behind it.
 	pod string
+	// status is the status line that the Pod answers with, "" for 200 OK.
+	status string
 }
 
 // pair is nginx and Podlane, each in front of the same Pod.
@@ -54,7 +57,7 @@ type pair struct {
 // newPair starts both sides, and ends them with the test.
 func newPair(t *testing.T, s setup) *pair {
 	t.Helper()
-	p := &pair{pod: newPod(t, s.pod)}
+	p := &pair{pod: newPod(t, s)}
 	p.nginx = startNginx(t, s, p.pod.addr)
 	p.podlane = startPodlane(t, s, p.pod.addr)
 	return p
@@ -78,16 +81,14 @@ type pod struct {
 	requests []*http.Request
 }
 
-func newPod(t *testing.T, answer string) *pod {
+func newPod(t *testing.T, s setup) *pod {
 	t.Helper()
-	if answer == "" {
-		answer = "Content-Type: text/plain\r\n\r\nhello"
-	}
+	answer, status := cmp.Or(s.pod, "Content-Type: text/plain\r\n\r\nhello"), cmp.Or(s.status, "200 OK")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &pod{addr: l.Addr().String(), answer: "HTTP/1.1 200 OK\r\nConnection: close\r\n" + answer}
+	p := &pod{addr: l.Addr().String(), answer: "HTTP/1.1 " + status + "\r\nConnection: close\r\n" + answer}
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		for {
@@ -385,4 +386,11 @@ func get(uri string, lines ...string) string { return message("GET", uri, lines.
 func message(method, uri string, lines ...string) string {
 	head := append([]string{method + " " + uri + " HTTP/1.1", "Host: a.test"}, lines...)
 	return strings.Join(head, "\r\n") + "\r\n\r\n"
+}
+
+// forget forgets the requests so far.
+func (p *pod) forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.requests = nil
 }
