@@ -153,7 +153,7 @@ func (s *session) showError(f failure) bool {
 	return true
 }
 
-// askErrorService sends GET / to the error service, and its answer to the client.
+// askErrorService sends GET /, with the client's query, to the error service, and its answer to the client.
 func (s *session) askErrorService(f failure, challenges []string) {
 	s.erring, s.cookie = true, "" // no client is to stay with the endpoint that failed
 	client := s.beginErrand(f.status)
@@ -203,14 +203,15 @@ func (s *session) beginErrand(status int) exchange.Request {
 			f.DelAt(i)
 		}
 	}
-	q.Method, q.Forward, q.RawQuery, q.HasQuery, q.Body, q.Upgrade = []byte("GET"), []byte("/"), nil, false, nil, nil
+	// The query stays, as in nginx.
+	q.Method, q.Forward, q.HasQuery, q.Body, q.Upgrade = []byte("GET"), []byte("/"), len(q.RawQuery) > 0, nil, nil
 	s.whole = true
 	return client
 }
 
 func (s *session) endErrand(client exchange.Request) {
 	q := &s.x.Request
-	q.Method, q.Forward, q.RawQuery, q.HasQuery = client.Method, client.Forward, client.RawQuery, client.HasQuery
+	q.Method, q.Forward, q.HasQuery = client.Method, client.Forward, client.HasQuery
 	q.Body, q.Upgrade = client.Body, client.Upgrade
 }
 

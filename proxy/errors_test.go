@@ -81,11 +81,11 @@ func TestErrorsAreReplaced(t *testing.T) {
 			r.routeErrors(policy.Values{"custom-http-errors": "404,500"}, b, errBackend, map[router.Service]string{b.Service.Service(): podAddr(pod), errBackend.Service.Service(): errs})
 			for _, tt := range []struct{ method, body, asks, want string }{
 				{"GET", "", "200 0", "pod"},
-				{"GET", "", "404 0", "GET / 404"},
-				{"GET", "", "404 10000", "GET / 404"},
-				{"GET", "", "500 1000000", "GET / 500"},
-				{"POST", "short", "404 10", "GET / 404"},
-				{"POST", strings.Repeat("long", 100_000), "500 10", "GET / 500"},
+				{"GET", "", "404 0", "GET /?y 404"},
+				{"GET", "", "404 10000", "GET /?y 404"},
+				{"GET", "", "500 1000000", "GET /?y 500"},
+				{"POST", "short", "404 10", "GET /?y 404"},
+				{"POST", strings.Repeat("long", 100_000), "500 10", "GET /?y 500"},
 				{"HEAD", "", "404 0", ""},
 				{"GET", "", "200 0", "pod"},
 			} {

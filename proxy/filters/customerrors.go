@@ -21,7 +21,7 @@ func CustomErrors() Policy {
 	return &Of[router.CustomErrors]{
 		Of: policy.Of[router.CustomErrors]{
 			Name: router.CustomErrorsFamily,
-			Doc: "Has another Service answer in place of Pods that answer with errors, or that cannot be reached. It gets GET / with X-Code (the status), X-Format " +
+			Doc: "Has another Service answer in place of Pods that answer with errors, or that cannot be reached. It gets GET /, with the client's query, and X-Code (the status), X-Format " +
 				"(what the client accepts), X-Original-URI, X-Namespace, X-Ingress-Name, X-Service-Name, X-Service-Port and X-Request-ID, and the client " +
 				"gets its answer, with its status. It never gets the client's Authorization and Cookie. While it has no endpoint, answers are " +
 				"as they were. What Podlane itself answers because of a policy (401, 403, 429 and so on) is never replaced, nor are answers to gRPC.",
@@ -29,7 +29,7 @@ func CustomErrors() Policy {
 				{
 					Name: customErrorsKey, Kind: policy.List, Where: policy.Everywhere, Default: "none", Example: "404,503",
 					Doc: "Statuses, from 300 to 599, separated by commas. Without default-backend the operator's --default-backend-service is asked.",
-					Differs: "answers of policies, such as limits and ranges, are not replaced; the question is GET for all methods; " +
+					Differs: "answers of policies, such as limits and ranges, are not replaced; the question is GET for all methods, and without the client's conditions (If-*, Range); " +
 						"without a Service to ask answers stay as they are, where ingress-nginx answers 404",
 				},
 				{

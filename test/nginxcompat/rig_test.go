@@ -44,6 +44,8 @@ type setup struct {
 	// pod is what the Pod answers after the status line: header lines and a body, with the request's X-Echo in the place of ECHO. It closes the
 	// connection behind it.
 	pod string
+	// errors is the address of the Service that answers in the place of Pods, "" for none.
+	errors string
 	// status is the status line that the Pod answers with, "" for 200 OK.
 	status string
 }
@@ -237,6 +239,10 @@ func startPodlane(t *testing.T, s setup, pod string) string {
 		ID: router.RouteID{Namespace: "default", Ingress: "web", Host: "a.test", Path: "/"}, Backends: []router.Backend{{Service: port, Weight: 1}},
 		Policies: parse(t, s),
 	}
+	failing := router.ServicePort{Namespace: "default", Name: "errors"}
+	if s.errors != "" {
+		route.ErrorBackend = &router.Backend{Service: failing, Weight: 1}
+	}
 	routes := []*router.Route{route}
 	if s.slash != "" {
 		routes = append(routes, &router.Route{
@@ -251,7 +257,13 @@ func startPodlane(t *testing.T, s setup, pod string) string {
 	e := proxy.New(o)
 	table := router.NewTable(routes, nil)
 	e.Prepare(table)
-	e.SetAddresses(port.Service(), map[string][]router.Address{"": {{AddrPort: netip.MustParseAddrPort(pod), UID: "u", Ready: true, Serving: true}}})
+	addresses := func(at string) map[string][]router.Address {
+		return map[string][]router.Address{"": {{AddrPort: netip.MustParseAddrPort(at), UID: "u", Ready: true, Serving: true}}}
+	}
+	e.SetAddresses(port.Service(), addresses(pod))
+	if s.errors != "" {
+		e.SetAddresses(failing.Service(), addresses(s.errors))
+	}
 	e.Publish(table)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
