@@ -237,8 +237,9 @@ func startPodlane(t *testing.T, s setup, pod string) string {
 	port := router.ServicePort{Namespace: "default", Name: "pod"}
 	route := &router.Route{
 		ID: router.RouteID{Namespace: "default", Ingress: "web", Host: "a.test", Path: "/"}, Backends: []router.Backend{{Service: port, Weight: 1}},
-		Policies: parse(t, s),
 	}
+	var globals []policy.Value
+	route.Policies, globals = parse(t, s)
 	failing := router.ServicePort{Namespace: "default", Name: "errors"}
 	if s.errors != "" {
 		route.ErrorBackend = &router.Backend{Service: failing, Weight: 1}
@@ -255,7 +256,7 @@ func startPodlane(t *testing.T, s setup, pod string) string {
 		o.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	}
 	e := proxy.New(o)
-	table := router.NewTable(routes, nil)
+	table := new(router.Table).With(router.Change{Hosts: []*router.Host{router.NewHost("a.test", routes)}, Globals: globals})
 	e.Prepare(table)
 	addresses := func(at string) map[string][]router.Address {
 		return map[string][]router.Address{"": {{AddrPort: netip.MustParseAddrPort(at), UID: "u", Ready: true, Serving: true}}}
@@ -281,10 +282,9 @@ func startPodlane(t *testing.T, s setup, pod string) string {
 	return l.Addr().String()
 }
 
-// parse returns what values come to; every one must belong to a family.
-func parse(t *testing.T, s setup) []policy.Value {
+// parse returns what values come to, for the route and for the whole proxy; every one must belong to a family.
+func parse(t *testing.T, s setup) (parsed, globals []policy.Value) {
 	t.Helper()
-	var parsed []policy.Value
 	known := 0
 	for _, f := range filters.Families(config.Policies()) {
 		own := policy.Values{}
@@ -301,12 +301,16 @@ func parse(t *testing.T, s setup) []policy.Value {
 		if err != nil {
 			t.Fatal(err)
 		}
-		parsed = append(parsed, policy.Value{Family: f.FamilyName(), Parsed: value})
+		if v := (policy.Value{Family: f.FamilyName(), Parsed: value}); f.IsGlobal() {
+			globals = append(globals, v)
+		} else {
+			parsed = append(parsed, v)
+		}
 	}
 	if known != len(s.values) {
 		t.Fatalf("%d of %v belong to a family", known, s.values)
 	}
-	return parsed
+	return parsed, globals
 }
 
 // reply is an answer, or what a Pod got, as it is compared: a line, fields in order of their names, a body.

@@ -1,0 +1,101 @@
+package nginxcompat
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"podlane.dev/podlane/router/policy"
+)
+
+// TestHeaderNames compares which fields of requests reach the Pod.
+func TestHeaderNames(t *testing.T) {
+	for _, s := range []setup{
+		{values: policy.Values{"enable-underscores-in-headers": "false"}},
+		{values: policy.Values{"enable-underscores-in-headers": "true"}, server: "underscores_in_headers on;"},
+		{values: policy.Values{"ignore-invalid-headers": "false"}, server: "ignore_invalid_headers off;"},
+	} {
+		t.Run(fmt.Sprint(s.values), func(t *testing.T) {
+			p := newPair(t, s)
+			for _, line := range []string{"X-A: 1", "X_A: 1", "_: 1", "X-A_b: 1", "__x__: 1", "1: 1", "-: 1"} {
+				request := get("/", line, "X-End: 2")
+				theirs := replyOf(t, ask(t, "unix", p.nginx, request), nil)
+				nginx := fieldsToPod(p.pod.take(t))
+				ours := replyOf(t, ask(t, "tcp", p.podlane, request), nil)
+				if podlane := fieldsToPod(p.pod.take(t)); theirs.line != ours.line || nginx != podlane {
+					t.Errorf("%q: through nginx %s, %s; through Podlane %s, %s", line, theirs.line, nginx, ours.line, podlane)
+				}
+			}
+		})
+	}
+}
+
+// fieldsToPod are the fields that a Pod got, without those that the proxy sets.
+func fieldsToPod(q *http.Request) string {
+	if q == nil {
+		return "nothing"
+	}
+	var lines []string
+	for _, name := range slices.Sorted(maps.Keys(q.Header)) {
+		if !strings.HasPrefix(name, "X-Forwarded-") && name != "X-Real-Ip" && name != "X-Request-Id" && name != "X-Scheme" && name != "Connection" {
+			lines = append(lines, fmt.Sprintf("%s: %q", name, q.Header[name]))
+		}
+	}
+	return strings.Join(lines, ", ")
+}
+
+// TestHiddenHeaders compares which fields of Pods reach the client.
+func TestHiddenHeaders(t *testing.T) {
+	p := newPair(t, setup{
+		values:   policy.Values{"hide-headers": "X-Powered-By, x-secret, Set-Cookie"},
+		location: "proxy_hide_header X-Powered-By; proxy_hide_header x-secret; proxy_hide_header Set-Cookie;",
+		pod:      "X-Powered-By: pods\r\nX-SECRET: 1\r\nX-Secret: 2\r\nX-Secrets: 3\r\nSet-Cookie: a=b\r\nSet-Cookie: c=d\r\nETag: \"x\"\r\nLink: </a>; rel=preload\r\nLink: </b>\r\n\r\nhello",
+	})
+	p.same(t, get("/"))
+	p.same(t, message("HEAD", "/"))
+}
+
+// TestKeepAliveRequests compares after how many requests a connection ends.
+func TestKeepAliveRequests(t *testing.T) {
+	p := newPair(t, setup{values: policy.Values{"keep-alive-requests": "3"}, server: "keepalive_requests 3;", pod: "Content-Length: 5\r\n\r\nhello"})
+	theirs, ours := answersUntilClosed(t, "unix", p.nginx), answersUntilClosed(t, "tcp", p.podlane)
+	if theirs != ours || theirs != "open open closed" {
+		t.Errorf("nginx: %s; Podlane: %s", theirs, ours)
+	}
+}
+
+// answersUntilClosed sends requests over one connection until an answer says that it ends.
+func answersUntilClosed(t *testing.T, network, addr string) string {
+	t.Helper()
+	c, err := net.Dial(network, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	in := bufio.NewReader(c)
+	var answers []string
+	for range 10 {
+		if _, err := io.WriteString(c, get("/")); err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, res.Body)
+		res.Body.Close()
+		if res.Close {
+			return strings.Join(append(answers, "closed"), " ")
+		}
+		answers = append(answers, "open")
+	}
+	return strings.Join(answers, " ")
+}
