@@ -77,8 +77,8 @@ func affinityKeys() []policy.Key {
 		{
 			Name: "affinity", Kind: policy.String, Default: "none", Example: "cookie",
 			Doc: "\"cookie\" is the only kind.",
-			Differs: "the hash of balanced and the names of persistent are others, and the part of the value behind the \"|\" is of the port's name instead of its " +
-				"number: cookies from ingress-nginx are taken, but their clients may change endpoints once, and whether they had a canary is forgotten",
+			Differs: "the hash of balanced and the names of persistent are others: cookies from ingress-nginx are taken, and say whether a client " +
+				"has the canary, but it may change endpoints once",
 		},
 		{
 			Name: "affinity-mode", Kind: policy.String, Default: "balanced", Example: "persistent",

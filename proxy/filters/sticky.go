@@ -29,7 +29,8 @@ func (a *Affinity) Of(r *router.Route, b *router.Backend) *Sticky {
 	if a.Path == "" && (r.ID.Type == router.Regex || !isCookiePath(path)) {
 		path = "/"
 	}
-	name := b.Service.Namespace + "-" + b.Service.Name + "-" + b.Service.Port
+	// As ingress-nginx names an upstream, so that its cookies say here too whose they are: with the port as the Ingress writes it.
+	name := b.Service.Namespace + "-" + b.Service.Name + "-" + cmp.Or(b.Written, b.Service.Port)
 	return &Sticky{Affinity: a, backend: digest(digest(name) + name), path: path}
 }
 
