@@ -66,7 +66,7 @@ func TestHiddenHeaders(t *testing.T) {
 func TestKeepAliveRequests(t *testing.T) {
 	p := newPair(t, setup{values: policy.Values{"keep-alive-requests": "3"}, server: "keepalive_requests 3;", pod: "Content-Length: 5\r\n\r\nhello"})
 	theirs, ours := answersUntilClosed(t, "unix", p.nginx), answersUntilClosed(t, "tcp", p.podlane)
-	if theirs != ours || theirs != "open open closed" {
+	if theirs != ours || theirs != "1, 2, closed" {
 		t.Errorf("nginx: %s; Podlane: %s", theirs, ours)
 	}
 }
@@ -82,7 +82,7 @@ func answersUntilClosed(t *testing.T, network, addr string) string {
 	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
 	in := bufio.NewReader(c)
 	var answers []string
-	for range 10 {
+	for n := range 10 {
 		if _, err := io.WriteString(c, get("/")); err != nil {
 			t.Fatal(err)
 		}
@@ -93,9 +93,9 @@ func answersUntilClosed(t *testing.T, network, addr string) string {
 		_, _ = io.Copy(io.Discard, res.Body)
 		res.Body.Close()
 		if res.Close {
-			return strings.Join(append(answers, "closed"), " ")
+			return strings.Join(append(answers, "closed"), ", ")
 		}
-		answers = append(answers, "open")
+		answers = append(answers, fmt.Sprint(n+1))
 	}
-	return strings.Join(answers, " ")
+	return strings.Join(answers, ", ")
 }
