@@ -19,6 +19,7 @@ func Policies() []filters.Policy {
 		filters.AccessLogFormat(),
 		filters.AccessLog(),
 		filters.EnableAccessLog(),
+		filters.RewriteLog(),
 		filters.TracesSettings(),
 		filters.OpenTelemetry(),
 		filters.RedirectURLs(),

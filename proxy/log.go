@@ -35,7 +35,27 @@ func (s *session) log() {
 		s.e.opts.AccessLog.AppendFormat(f.Line, f.Escape, x)
 		return
 	}
-	q := &x.Request
+	entry := s.entry()
+	s.e.opts.AccessLog.Append(&entry)
+}
+
+// logRewrite appends what was decided about the exchange's path, where its route asks for that.
+func (s *session) logRewrite() {
+	x, q := s.x, &s.x.Request
+	entry := s.entry()
+	line := observe.Rewrite{Path: q.Path, Forward: q.Forward}
+	if q.Vhost {
+		line.Vhost = q.Fields.Get(exchange.Host)
+	}
+	if x.Response.Local {
+		line.Location = x.Response.Fields.Get(exchange.Location)
+	}
+	s.e.opts.AccessLog.AppendRewrite(&entry, &line)
+}
+
+// entry returns what a line of the access log says of the exchange.
+func (s *session) entry() observe.Entry {
+	x, q := s.x, &s.x.Request
 	entry := observe.Entry{
 		Time:       x.Timing.Start,
 		Client:     netip.AddrPortFrom(x.Client.Addr, x.Client.Peer.Port()),
@@ -70,7 +90,7 @@ func (s *session) log() {
 		entry.Namespace, entry.Ingress, entry.Route = r.ID.Namespace, r.ID.Ingress, r.ID.Path
 		entry.RuleHost, entry.PathType = r.ID.Host, r.ID.Type.String()
 	}
-	s.e.opts.AccessLog.Append(&entry)
+	return entry
 }
 
 // since is the time from start to t, 0 where t was not reached.

@@ -208,8 +208,13 @@ func (s *session) record() {
 	}
 	s.e.tally.local(x.Response.Why)
 	s.count()
-	if s.e.opts.AccessLog != nil && s.logs() {
-		s.log()
+	if s.e.opts.AccessLog != nil {
+		if s.chain.filters.LogRewrites {
+			s.logRewrite()
+		}
+		if s.logs() {
+			s.log()
+		}
 	}
 	s.endTrace()
 }

@@ -55,9 +55,9 @@ func (s *session) detach() {
 		return s.x.Scratch[at:]
 	}
 	q.Method, q.Authority, q.Target = own(q.Method), own(q.Authority), own(q.Target)
-	q.RawPath, q.Hostname = own(q.RawPath), own(q.Hostname)
+	q.RawPath, q.Path, q.Forward, q.Hostname = own(q.RawPath), own(q.Path), own(q.Forward), own(q.Hostname)
 	if s.format() != nil {
-		q.Path, q.RawQuery, q.Forward, q.User = own(q.Path), own(q.RawQuery), own(q.Forward), own(q.User)
+		q.RawQuery, q.User = own(q.RawQuery), own(q.User)
 		q.Fields.Own()
 		s.x.Response.Fields.Own()
 		return
@@ -74,8 +74,8 @@ func (s *session) detach() {
 	}
 }
 
-// logged are the fields that a line of JSON and a trace have of a request.
-var logged = [...]exchange.ID{exchange.UserAgent, exchange.Referer, exchange.Tracestate}
+// logged are the fields that lines of JSON and a trace have of a request.
+var logged = [...]exchange.ID{exchange.UserAgent, exchange.Referer, exchange.Tracestate, exchange.Host}
 
 // tunnelEnd is one of the two ends of a tunnel. One goroutine pulls, another writes; any may close it.
 type tunnelEnd interface {

@@ -27,6 +27,26 @@ func EnableAccessLog() Policy {
 	}
 }
 
+// RewriteLog returns the family that logs what becomes of the paths of an Ingress's requests.
+func RewriteLog() Policy {
+	return &Of[bool]{
+		Of: policy.Of[bool]{
+			Name: "rewrite-log",
+			Doc: "Whether the access log, where there is one, has another line for each request of the Ingress: which rule its path matched, what the path became, " +
+				"and where the client was sent.",
+			Keys: []policy.Key{{
+				Name: "enable-rewrite-log", Kind: policy.Bool, Default: "false", Example: "true",
+				Doc: "\"true\" writes them, as JSON with \"event\": \"rewrite\". They are written where enable-access-log and the rules of the ConfigMap leave " +
+					"the request itself out.",
+				Differs: "the lines are in the access log, and in JSON",
+			}},
+			IfInvalid: policy.Ignore,
+			Parse:     func(v policy.Values) (bool, error) { return v.Bool("enable-rewrite-log", false) },
+		},
+		Extend: func(c *Chain, on bool) { c.LogRewrites = on },
+	}
+}
+
 // LogRules say which requests are left out of the access log.
 type LogRules struct {
 	// All and HTTP leave out everything, and all but TLS that passes through; Default leaves out what no Ingress's rule leads to.

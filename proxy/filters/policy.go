@@ -103,6 +103,8 @@ type Chain struct {
 	RedirectCode int
 	// Unlogged leaves requests out of the access log.
 	Unlogged bool
+	// LogRewrites has the access log tell what becomes of the paths of requests.
+	LogRewrites bool
 	// Tracing says whether and how requests are traced.
 	Tracing Tracing
 	// Runtime is what filters may use of the engine.

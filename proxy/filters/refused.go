@@ -59,7 +59,6 @@ func refusals() []policy.Refusal {
 	add(policy.Annotation, policy.Refusal{Why: "FastCGI is not HTTP", Instead: "put a server that speaks HTTP beside the application"}, "fastcgi-index", "fastcgi-params-configmap")
 	add(policy.Annotation, policy.Refusal{Why: "browsers have removed HTTP/2 push", Instead: "answer 103 Early Hints, which Podlane passes on", Harmless: true}, "http2-push-preload=false")
 	add(policy.ConfigMap, policy.Refusal{Why: "it names a file for a module of nginx's", Instead: "see the settings that begin with otel-", Harmless: true}, "opentelemetry-config")
-	add(policy.Annotation, policy.Refusal{Why: "there is no rewrite log", Instead: "see what Pods get in the access log", Harmless: true}, "enable-rewrite-log=false")
 	process := policy.Refusal{Why: tuning, Harmless: true}
 	add(policy.ConfigMap, process, "max-worker-connections=16384", "max-worker-open-files=0", "worker-processes", "worker-cpu-affinity", "enable-multi-accept",
 		"enable-aio-write", "reuse-port", "map-hash-bucket-size=64", "server-name-hash-max-size=1024", "server-name-hash-bucket-size",
