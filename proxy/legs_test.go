@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/netip"
 	"os"
@@ -139,6 +140,9 @@ func TestLogTellsOfTruncatedAnswer(t *testing.T) {
 	lines := jsonLines(t, proxy.Options{}, func(r *rig) {
 		r.route("a.test", pod)
 		if res, err := r.client.Get("http://a.test/"); err == nil {
+			if _, err := io.Copy(io.Discard, res.Body); err == nil {
+				t.Error("the answer came whole")
+			}
 			res.Body.Close()
 		}
 	})

@@ -84,6 +84,14 @@ func answered(tr *tracing.Trace, x *exchange.Exchange) {
 	x.Timing.End = begin.Add(5 * time.Millisecond)
 }
 
+// counted returns the counts once there are any: a collector has spans before it is known that it took them.
+func counted(t *tracing.Tracer) tracing.Counts {
+	for deadline := time.Now().Add(time.Minute); t.Counts() == (tracing.Counts{}) && time.Now().Before(deadline); {
+		time.Sleep(5 * time.Millisecond)
+	}
+	return t.Counts()
+}
+
 // overProtocols runs f with a collector of each kind.
 func overProtocols(t *testing.T, f func(t *testing.T, c *collector.Collector, e tracing.Endpoint)) {
 	t.Helper()
@@ -142,7 +150,7 @@ func TestSpans(t *testing.T) {
 		if c.Header().Get("X-Tenant") != "t1" {
 			t.Errorf("header: %v", c.Header())
 		}
-		if n := tracer.Counts(); n != (tracing.Counts{Sent: 5}) {
+		if n := counted(tracer); n != (tracing.Counts{Sent: 5}) {
 			t.Errorf("%+v", n)
 		}
 	})
@@ -353,10 +361,7 @@ func TestAnswersOfCollectors(t *testing.T) {
 			tr := tracer.Begin(x)
 			x.Timing.End = time.Now()
 			tr.End(x, tracing.Outcome{Status: 200})
-			for deadline := time.Now().Add(time.Minute); tracer.Counts() == (tracing.Counts{}) && time.Now().Before(deadline); {
-				time.Sleep(5 * time.Millisecond)
-			}
-			if n := tracer.Counts(); n != c.want || to.Requests() != c.requests {
+			if n := counted(tracer); n != c.want || to.Requests() != c.requests {
 				t.Errorf("%+v after %d requests, want %+v after %d", n, to.Requests(), c.want, c.requests)
 			}
 		})
