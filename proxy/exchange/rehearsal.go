@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,7 +16,9 @@ type Rehearsal struct {
 	// Conditions are what had to be assumed: each is a sentence.
 	Conditions []string
 
-	notes []string
+	notes  []string
+	blamed string
+	depth  int
 }
 
 // Step is what one filter did to an Exchange.
@@ -42,19 +45,32 @@ func (r *Rehearsal) Assume(format string, args ...any) {
 	}
 }
 
-// Watch runs f, which is a filter of the family, on x, whose Rehearsal is r, and adds a Step where it did anything. r must not be nil.
+// Blame says that what answers is of another family than the filter that runs now, which is made of several.
+func (r *Rehearsal) Blame(family string) {
+	if r != nil {
+		r.blamed = family
+	}
+}
+
+// Watch runs f, which is a filter of the family, or a part of one, on x, whose Rehearsal is r, and adds a Step where it did anything. r must not be nil.
 func (r *Rehearsal) Watch(family string, x *Exchange, f func() Verdict) Verdict {
 	before := sceneOf(x)
 	r.notes = nil
+	r.depth++
 	verdict := f()
+	r.depth--
 	did := append(slices.Clip(r.notes), before.changes(x)...)
 	if verdict == Answered {
 		did = append(did, answerText(&x.Response))
+		family = cmp.Or(r.blamed, family)
 	}
 	if len(did) > 0 {
 		r.Steps = append(r.Steps, Step{Family: family, Did: did, Answered: verdict == Answered})
 	}
 	r.notes = nil
+	if r.depth == 0 {
+		r.blamed = ""
+	}
 	return verdict
 }
 

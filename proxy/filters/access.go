@@ -69,6 +69,7 @@ func (a *access) FilterRequest(x *exchange.Exchange) exchange.Verdict {
 	for i := range a.checks {
 		if found := a.check(i, x); found > Allowed {
 			a.redirect(x, found)
+			x.Rehearsal.Blame(a.by[i])
 			return exchange.Answered
 		}
 	}
@@ -76,11 +77,16 @@ func (a *access) FilterRequest(x *exchange.Exchange) exchange.Verdict {
 }
 
 // check makes the i-th check.
-func (a *access) check(i int, x *exchange.Exchange) Access {
-	found := a.checks[i].CheckAccess(x)
-	if x.Rehearsal != nil && found != NoOpinion {
-		x.Rehearsal.Note("%s: %s", a.by[i], found)
+func (a *access) check(i int, x *exchange.Exchange) (found Access) {
+	if x.Rehearsal == nil {
+		return a.checks[i].CheckAccess(x)
 	}
+	x.Rehearsal.Watch(a.by[i], x, func() exchange.Verdict {
+		if found = a.checks[i].CheckAccess(x); found != NoOpinion {
+			x.Rehearsal.Note("%s", found)
+		}
+		return exchange.Continue
+	})
 	return found
 }
 
@@ -98,6 +104,7 @@ func (a *access) one(x *exchange.Exchange) exchange.Verdict {
 			x.Withdraw()
 			return exchange.Continue
 		case Failed:
+			x.Rehearsal.Blame(a.by[i])
 			return exchange.Answered
 		case NoOpinion, Forbidden, Unauthorized:
 			switch {
@@ -106,6 +113,9 @@ func (a *access) one(x *exchange.Exchange) exchange.Verdict {
 				challengeToo(&x.Response, &kept)
 			default:
 				x.Response = kept
+			}
+			if found != NoOpinion && found >= worst {
+				x.Rehearsal.Blame(a.by[i])
 			}
 			worst = max(worst, found)
 		}

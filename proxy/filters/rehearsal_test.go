@@ -68,7 +68,7 @@ func TestRehearsalsAskNobody(t *testing.T) {
 		t.Fatalf("status %d, asked %d times", x.Response.Status, asked.Load())
 	}
 	said := x.Rehearsal.Steps
-	if len(said) != 2 || !strings.HasPrefix(said[0].Did[0], "would ask GET http://127.0.0.1") || said[0].Did[1] != "external-auth: lets the request in" {
+	if len(said) != 2 || !strings.HasPrefix(said[0].Did[0], "would ask GET http://127.0.0.1") || said[0].Did[1] != "lets the request in" {
 		t.Errorf("steps %+v", said)
 	}
 	if len(x.Rehearsal.Conditions) != 1 || !strings.HasSuffix(x.Rehearsal.Conditions[0], "answers 2xx: it was not asked") {
@@ -102,8 +102,11 @@ func TestRehearsalsNameTheCheck(t *testing.T) {
 	if c.FilterRequest(x) != exchange.Answered || x.Response.Status != 401 {
 		t.Fatalf("status %d", x.Response.Status)
 	}
-	want := []string{"source-range: lets the request in", "auth: wants to know who the client is", "answers 401"}
-	if len(x.Rehearsal.Steps) != 1 || !reflect.DeepEqual(x.Rehearsal.Steps[0].Did, want) {
+	want := []exchange.Step{
+		{Family: "source-range", Did: []string{"lets the request in"}}, {Family: "auth", Did: []string{"wants to know who the client is"}},
+		{Family: "auth", Did: []string{"answers 401"}, Answered: true},
+	}
+	if !reflect.DeepEqual(x.Rehearsal.Steps, want) {
 		t.Errorf("steps %+v", x.Rehearsal.Steps)
 	}
 }
