@@ -47,7 +47,7 @@ func (l *Listeners) AddFlags(fs *pflag.FlagSet) {
 	fs.Var(&l.HTTP, "http-address", "addresses for plain HTTP, comma-separated; off for none")
 	fs.Var(&l.HTTPS, "https-address", "addresses for HTTPS, comma-separated; off for none")
 	fs.Var(&l.Admin, "admin-address",
-		"addresses for /metrics, /healthz, /readyz and the pages /debug/routes, /debug/endpoints and /debug/problems; they show the whole table, so keep them private")
+		"addresses for /metrics, /healthz, /readyz and the pages /debug/routes, /debug/endpoints, /debug/problems and /debug/explain; they show the whole table, so keep them private")
 	if l.hasMetrics {
 		fs.Var(&l.Metrics, "metrics-address", "addresses for /metrics, /healthz and /readyz only")
 	}

@@ -275,7 +275,9 @@ func (e *Engine) explainThrough(x Explanation, l *live, c *chain) Explanation {
 	route := routeSeen(c.route)
 	x.Route = &route
 	o := Outcome{Weight: 1, Total: 1}
-	switch ln := c.choose(nil, func(int) int { return 0 }); {
+	unread := exchange.New()
+	defer unread.Release()
+	switch ln := c.choose(unread, func(int) int { return 0 }); {
 	case c.route.Denied != "":
 		o.Answer = &Answer{Reason: string(exchange.RouteDenied)}
 	case ln == nil || ln.backend.Unavailable != router.Available:

@@ -180,6 +180,7 @@ func (f *front) openAdmin(ctx context.Context, a adminPages) error {
 		problems:  a.problems,
 		synced:    a.synced,
 		applied:   a.applied,
+		explain:   &explainer{f.engine, f.certs, a.problems},
 		profiling: f.options.listeners.Profiling,
 	}
 	f.serveAdmin(f.adminSockets, p.private())

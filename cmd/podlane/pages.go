@@ -25,8 +25,10 @@ type pages struct {
 	endpoints func() []upstream.PoolStatus
 	problems  func() []ingress.Problem
 	// synced is up to when what is live is known to be what the source says; applied is nil without a cluster.
-	synced    func() time.Time
-	applied   appliedFunc
+	synced  func() time.Time
+	applied appliedFunc
+	// explain answers questions; nil answers none.
+	explain   *explainer
 	profiling bool
 }
 
@@ -66,6 +68,9 @@ func (p *pages) private() http.Handler {
 	if p.applied != nil {
 		mux.HandleFunc("GET /debug/applied", p.appliedPage)
 	}
+	if p.explain != nil {
+		mux.HandleFunc("GET "+explainPath, p.explain.page)
+	}
 	if p.profiling {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
@@ -77,7 +82,7 @@ func (p *pages) private() http.Handler {
 }
 
 func (p *pages) index(w http.ResponseWriter, _ *http.Request) {
-	text := "podlane\n\n/metrics\n/healthz\n/readyz\n/debug/routes\n/debug/endpoints\n/debug/problems\n"
+	text := "podlane\n\n/metrics\n/healthz\n/readyz\n/debug/routes\n/debug/endpoints\n/debug/problems\n/debug/explain?url=https://app.example.com/\n"
 	if p.applied != nil {
 		text += "/debug/applied?object=Ingress/NAMESPACE/NAME\n"
 	}

@@ -40,7 +40,7 @@ func newRoot(p *process) *cobra.Command {
 	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(newController(p), newServe(p), newLint(p), newMigrate(p), newWait(p), newVersion())
+	root.AddCommand(newController(p), newServe(p), newExplain(p), newLint(p), newMigrate(p), newWait(p), newVersion())
 	return root
 }
 

@@ -65,6 +65,27 @@ func (s *Store) List() []Info {
 	return infos
 }
 
+// Lookup returns the certificates that handshakes for a server name choose from, by what the client can verify: those of its host that may be served now,
+// else the default one. It is empty where such handshakes are refused. The result is the caller's.
+func (s *Store) Lookup(name string) []Info {
+	if s.Refuses(name) {
+		return nil
+	}
+	snap, now := s.live.Load(), time.Now()
+	var infos []Info
+	if c := snap.lookup(name); c != nil {
+		for _, cand := range c.candidates {
+			if cand.alive(now) {
+				infos = append(infos, group{candidate: cand}.info(now))
+			}
+		}
+	}
+	if len(infos) > 0 {
+		return infos
+	}
+	return s.defaultInfo(snap.bindings[0], now)
+}
+
 // defaultInfo describes the certificate of unknown names: the operator's, and the Store's own where that cannot be served.
 func (s *Store) defaultInfo(bind *binding, now time.Time) []Info {
 	var infos []Info

@@ -133,6 +133,24 @@ func TestRejectUnknown(t *testing.T) {
 	}
 }
 
+// TestLookupTellsWhatIsServed: what Lookup says is what a handshake gets.
+func TestLookupTellsWhatIsServed(t *testing.T) {
+	s := newStore(t, certs.Options{})
+	s.Publish([]*router.Certificate{
+		cert("good", pairFor(t, "a.test"), "a.test"), cert("wild", pairFor(t, "*.b.test"), "*.b.test"), cert("missing", nil, "c.test"),
+	}, nil)
+	for _, name := range []string{"a.test", "A.TEST.", "x.b.test", "x.y.b.test", "c.test", "", "nobody.test"} {
+		list := s.Lookup(name)
+		if len(list) == 0 || list[len(list)-1].Serial != served(t, s, name).Leaf.SerialNumber.Text(16) {
+			t.Errorf("%q: %+v", name, list)
+		}
+	}
+	s.Treat(certs.RejectUnknown)
+	if s.Lookup("nobody.test") != nil || s.Lookup("a.test") == nil {
+		t.Error("a handshake that is refused has a certificate, or one that is not has none")
+	}
+}
+
 func TestSelfSignedDefault(t *testing.T) {
 	s, err := certs.NewStore(certs.Options{})
 	if err != nil {
