@@ -73,7 +73,9 @@ func run(t *testing.T, a *txtar.Archive) map[string]string {
 	r := start(t, s, table)
 	for _, f := range a.Files {
 		if name, ok := strings.CutPrefix(f.Name, "> "); ok {
+			said := r.explain(t, f.Data)
 			got["< "+name] = r.exchange(t, f.Data)
+			compareExplained(t, name, said, got["< "+name])
 		}
 	}
 	return got
