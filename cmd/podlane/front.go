@@ -174,14 +174,15 @@ func (f *front) openAdmin(ctx context.Context, a adminPages) error {
 			f.metrics.SetSynced(a.synced())
 			metrics.ServeHTTP(w, r)
 		}),
-		ready:     func() error { return f.ready(a.ready) },
-		table:     f.engine.Table,
-		endpoints: f.engine.Endpoints,
-		problems:  a.problems,
-		synced:    a.synced,
-		applied:   a.applied,
-		explain:   &explainer{f.engine, f.certs, a.problems},
-		profiling: f.options.listeners.Profiling,
+		ready:        func() error { return f.ready(a.ready) },
+		table:        f.engine.Table,
+		endpoints:    f.engine.Endpoints,
+		problems:     a.problems,
+		certificates: f.certs.List,
+		synced:       a.synced,
+		applied:      a.applied,
+		explain:      &explainer{f.engine, f.certs, a.problems},
+		profiling:    f.options.listeners.Profiling,
 	}
 	f.serveAdmin(f.adminSockets, p.private())
 	f.serveAdmin(f.metricsSockets, p.public())

@@ -15,15 +15,17 @@ import (
 	"podlane.dev/podlane/proxy/upstream"
 	"podlane.dev/podlane/router"
 	"podlane.dev/podlane/router/ingress"
+	"podlane.dev/podlane/tls/certs"
 )
 
 // pages are what the admin and metrics servers show. Its functions are called concurrently.
 type pages struct {
-	metrics   http.Handler
-	ready     func() error
-	table     func() *router.Table
-	endpoints func() []upstream.PoolStatus
-	problems  func() []ingress.Problem
+	metrics      http.Handler
+	ready        func() error
+	table        func() *router.Table
+	endpoints    func() []upstream.PoolStatus
+	problems     func() []ingress.Problem
+	certificates func() []certs.Info
 	// synced is up to when what is live is known to be what the source says; applied is nil without a cluster.
 	synced  func() time.Time
 	applied appliedFunc
@@ -65,6 +67,9 @@ func (p *pages) private() http.Handler {
 	mux.HandleFunc("GET /debug/problems", page(
 		func(w io.Writer) { writeProblems(w, p.problems()) },
 		func() any { return describeProblems(p.problems()) }))
+	mux.HandleFunc("GET /debug/certs", page(
+		func(w io.Writer) { writeCertificates(w, describeCertificates(p.certificates())) },
+		func() any { return describeCertificates(p.certificates()) }))
 	if p.applied != nil {
 		mux.HandleFunc("GET /debug/applied", p.appliedPage)
 	}
@@ -82,7 +87,7 @@ func (p *pages) private() http.Handler {
 }
 
 func (p *pages) index(w http.ResponseWriter, _ *http.Request) {
-	text := "podlane\n\n/metrics\n/healthz\n/readyz\n/debug/routes\n/debug/endpoints\n/debug/problems\n/debug/explain?url=https://app.example.com/\n"
+	text := "podlane\n\n/metrics\n/healthz\n/readyz\n/debug/routes\n/debug/endpoints\n/debug/certs\n/debug/problems\n/debug/explain?url=https://app.example.com/\n"
 	if p.applied != nil {
 		text += "/debug/applied?object=Ingress/NAMESPACE/NAME\n"
 	}

@@ -18,6 +18,7 @@ import (
 	"podlane.dev/podlane/proxy/upstream"
 	"podlane.dev/podlane/router"
 	"podlane.dev/podlane/router/ingress"
+	"podlane.dev/podlane/tls/certs"
 )
 
 func somePages() *pages {
@@ -39,6 +40,12 @@ func somePages() *pages {
 					{AddrPort: netip.MustParseAddrPort("[2001:db8::1]:80"), State: upstream.StateEjected, EjectedFor: 1500 * time.Millisecond, Fails: 1},
 				}},
 				{ServicePort: router.ServicePort{Namespace: "default", Name: "far"}, ExternalName: "far.example", Err: errors.New("no such host")},
+			}
+		},
+		certificates: func() []certs.Info {
+			return []certs.Info{
+				{Default: true, State: certs.OK, NotAfter: expiry},
+				{Namespace: "default", Secret: "tls", Hosts: []string{"a.example", "b.example"}, Owner: "default/web", State: certs.Stale, Since: expiry, Until: expiry, Serial: "2a"},
 			}
 		},
 		problems: func() []ingress.Problem {
@@ -77,6 +84,7 @@ func TestPagesText(t *testing.T) {
 		"/healthz":         {"ok"},
 		"/readyz":          {"ok"},
 		"/debug/routes":    {"host a.example", "Prefix /x -> default/web;", "certificate default/tls"},
+		"/debug/certs":     {"(default)            (self-signed)  ok ", "a.example,b.example  default/tls    stale until 2030-01-02T03:04:05Z", "default/web"},
 		"/debug/endpoints": {"default/web:http\n  10.0.0.1:80", "ready", "2 in flight", "3 open, 1 idle", "pod web-1, node n1", "ejected for 1.5s, 1 failure", "default/far (far.example): no such host\n  no endpoints"},
 		"/debug/problems":  {"a.yaml:3: Ingress default/web spec.rules[0]: PathConflict (RouteDropped): use another path"},
 	} {

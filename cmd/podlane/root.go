@@ -41,6 +41,9 @@ func newRoot(p *process) *cobra.Command {
 	root.SetErr(p.stderr)
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(newController(p), newServe(p), newExplain(p), newLint(p), newMigrate(p), newWait(p), newVersion())
+	for _, l := range listings() {
+		root.AddCommand(newList(p, l))
+	}
 	return root
 }
 

@@ -85,13 +85,15 @@ func New(o Options) (*Finder, error) {
 		f.options.Selector = DefaultSelector
 	}
 	if len(o.Admin) > 0 {
-		f.options.Admin = slices.Clone(o.Admin)
-		for i, written := range o.Admin {
+		f.options.Admin = nil
+		for _, written := range o.Admin {
 			base, err := baseURL(written)
 			if err != nil {
 				return nil, err
 			}
-			f.options.Admin[i] = base
+			if !slices.Contains(f.options.Admin, base) {
+				f.options.Admin = append(f.options.Admin, base)
+			}
 		}
 		return f, nil
 	}

@@ -320,7 +320,7 @@ func TestOneThatFailsDoesNotHideTheOthers(t *testing.T) {
 
 func TestAddressesThatTheUserNames(t *testing.T) {
 	ready, starting, other := admin(t, 200, "ok\n"), admin(t, 503, "the first table is being built\n"), admin(t, 404, "")
-	f := finder(t, Options{Admin: []string{hostOf(t, starting), ready.URL + "/", other.URL, "http://127.0.0.1:1"}})
+	f := finder(t, Options{Admin: []string{hostOf(t, starting), ready.URL + "/", other.URL, "http://127.0.0.1:1", ready.URL}})
 	all, err := f.All(t.Context())
 	if err != nil || len(all) != 4 {
 		t.Fatalf("%+v, %v", all, err)
