@@ -92,6 +92,7 @@ func newList(p *process, l *listing) *cobra.Command {
 		},
 	}
 	bind(cmd, o, o.scope, o.source, o.ingress, o.replicas, o.output)
+	completeFlags(cmd, o.source, o.scope)
 	return cmd
 }
 

@@ -15,6 +15,8 @@ import (
 
 // process is what a command gets from the operating system; tests give it something else.
 type process struct {
+	// name is what the process was started as.
+	name           string
 	stdout, stderr io.Writer
 	signals        chan os.Signal
 	stop           func()
@@ -27,6 +29,7 @@ func newProcess() *process {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1)
 	return &process{
+		name:   calledAs(os.Args),
 		stdout: os.Stdout, stderr: os.Stderr, signals: signals,
 		stop: func() { signal.Stop(signals) },
 		adoptLog: func(log logr.Logger) {

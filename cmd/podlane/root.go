@@ -15,11 +15,14 @@ import (
 // run executes one command line and returns the exit code: 2 where a report holds what it should fail on. A failure is one line on stderr.
 func run(ctx context.Context, p *process, args []string) int {
 	root := newRoot(p)
+	if p.name == completerName {
+		args = append([]string{cobra.ShellCompRequestCmd}, args...)
+	}
 	root.SetArgs(args)
 	if err := root.ExecuteContext(ctx); errors.Is(err, errFound) {
 		return 2
 	} else if err != nil {
-		fmt.Fprintln(p.stderr, "podlane: "+oneLine(err.Error()))
+		fmt.Fprintln(p.stderr, root.DisplayName()+": "+oneLine(err.Error()))
 		return 1
 	}
 	return 0
@@ -33,9 +36,8 @@ func newRoot(p *process) *cobra.Command {
 			"A change to an Ingress, a Service or a Pod is live in milliseconds, and no connection drops because of one.",
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		// What went wrong is one line; how to use the command is what --help is for.
-		SilenceErrors:     true,
-		SilenceUsage:      true,
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		SilenceErrors: true,
+		SilenceUsage:  true,
 	}
 	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)
@@ -43,6 +45,9 @@ func newRoot(p *process) *cobra.Command {
 	root.AddCommand(newController(p), newServe(p), newExplain(p), newLint(p), newMigrate(p), newWait(p), newVersion())
 	for _, l := range listings() {
 		root.AddCommand(newList(p, l))
+	}
+	if p.name == pluginName || p.name == completerName {
+		asPlugin(root)
 	}
 	return root
 }

@@ -73,7 +73,9 @@ func newWait(p *process) *cobra.Command {
 			"  podlane wait secret/shop-tls -n web -o json",
 		RunE: func(cmd *cobra.Command, args []string) error { return runWait(cmd.Context(), p, o, args) },
 	}
+	cmd.ValidArgsFunction = completeTargets(o)
 	bind(cmd, o, o.scope, o.source, o.replicas, o.output)
+	completeFlags(cmd, o.source, o.scope)
 	return cmd
 }
 
