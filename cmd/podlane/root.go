@@ -19,13 +19,20 @@ func run(ctx context.Context, p *process, args []string) int {
 		args = append([]string{cobra.ShellCompRequestCmd}, args...)
 	}
 	root.SetArgs(args)
-	if err := root.ExecuteContext(ctx); errors.Is(err, errFound) {
-		return 2
-	} else if err != nil {
-		fmt.Fprintln(p.stderr, root.DisplayName()+": "+oneLine(err.Error()))
-		return 1
+	cmd, err := root.ExecuteContextC(ctx)
+	// What is found is 2, and 1 is a failure; but diff has the codes of diff(1).
+	found, failed := 2, 1
+	if cmd.Name() == "diff" {
+		found, failed = 1, 2
 	}
-	return 0
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, errFound):
+		return found
+	}
+	fmt.Fprintln(p.stderr, root.DisplayName()+": "+oneLine(err.Error()))
+	return failed
 }
 
 func newRoot(p *process) *cobra.Command {
@@ -42,7 +49,7 @@ func newRoot(p *process) *cobra.Command {
 	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(newController(p), newServe(p), newExplain(p), newLint(p), newMigrate(p), newWait(p), newVersion())
+	root.AddCommand(newController(p), newServe(p), newExplain(p), newLint(p), newMigrate(p), newWait(p), newDiff(p), newVersion())
 	for _, l := range listings() {
 		root.AddCommand(newList(p, l))
 	}

@@ -21,15 +21,10 @@ func readSource(ctx context.Context, s *config.Source, o ingress.Options) (conte
 	if s.From != "" {
 		return newManifests(s.From, o).read()
 	}
-	at, err := findContext(s.Kubeconfig, s.Context)
+	r, err := newClusterReader(s, o)
 	if err != nil {
 		return contents{}, err
 	}
-	c, err := client.New(at.config, client.Options{Scheme: scheme.Scheme})
-	if err != nil {
-		return contents{}, fmt.Errorf("cluster: %w", err)
-	}
-	r := clusterReader{c, ingress.Snapshot{Options: o}}
 	if err := r.read(ctx); err != nil {
 		return contents{}, fmt.Errorf("cluster: %w", err)
 	}
@@ -40,6 +35,18 @@ func readSource(ctx context.Context, s *config.Source, o ingress.Options) (conte
 type clusterReader struct {
 	client client.Reader
 	out    ingress.Snapshot
+}
+
+func newClusterReader(s *config.Source, o ingress.Options) (*clusterReader, error) {
+	at, err := findContext(s.Kubeconfig, s.Context)
+	if err != nil {
+		return nil, err
+	}
+	c, err := client.New(at.config, client.Options{Scheme: scheme.Scheme})
+	if err != nil {
+		return nil, fmt.Errorf("cluster: %w", err)
+	}
+	return &clusterReader{c, ingress.Snapshot{Options: o}}, nil
 }
 
 // read fills out.
@@ -53,6 +60,11 @@ func (r *clusterReader) read(ctx context.Context) error {
 		}
 	}
 	r.out.Ingresses, r.out.Classes, r.out.Services = pointers(ingresses.Items), pointers(classes.Items), pointers(services.Items)
+	return r.readNamed(ctx)
+}
+
+// readNamed adds the Secrets and ConfigMaps that out names and does not have.
+func (r *clusterReader) readNamed(ctx context.Context) error {
 	// What the operator's ConfigMap names is known once it is there.
 	for range 2 {
 		for _, name := range ingress.ConfigMapRefs(r.out) {

@@ -416,6 +416,43 @@ func TestWaitSaysWhatCannotBe(t *testing.T) {
 	}
 }
 
+// TestDiffOfTheCluster: what would change is what does change.
+func TestDiffOfTheCluster(t *testing.T) {
+	t.Parallel()
+	r := newWaitRig(t)
+	class := classOf(r)
+	file := filepath.Join(t.TempDir(), "new.yaml")
+	text := fmt.Sprintf("apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: web}\nspec:\n  ingressClassName: %s\n  rules:\n"+
+		"  - {host: %s, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: two, port: {number: 80}}}}, {path: /new, pathType: Prefix, backend: {service: {name: one, port: {number: 80}}}}]}}\n", class, r.host)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	diff := func() (string, int) {
+		cmd := exec.CommandContext(t.Context(), cluster.Program("podlane"), "diff", "--kubeconfig="+r.c.Kubeconfig(), "-n", r.ns, "-f", file,
+			"--ingress-class="+class, "--controller-class="+controllerOf(class))
+		out, err := cmd.CombinedOutput()
+		if cmd.ProcessState == nil {
+			t.Fatal(err)
+		}
+		return string(out), cmd.ProcessState.ExitCode()
+	}
+	out, code := diff()
+	for _, want := range []string{"+ http://" + r.host + "/new", "~ http://" + r.host + "/\n  - Prefix / -> " + r.ns + "/one", "  + Prefix / -> " + r.ns + "/two", "1 route added, 0 removed, 1 changed; 0 problems new"} {
+		if code != 1 || !strings.Contains(out, want) {
+			t.Errorf("exit %d, %q is not in\n%s", code, want, out)
+		}
+	}
+	if _, err := r.c.Kubectl(t.Context(), "", "apply", "-n", r.ns, "-f", file); err != nil {
+		t.Fatal(err)
+	}
+	r.wait("-f", file)
+	r.expect("applied", "/", "two")
+	r.expect("applied", "/new", "one")
+	if out, code := diff(); code != 0 || !strings.Contains(out, "0 routes added, 0 removed, 0 changed; 0 problems new, 0 solved") {
+		t.Errorf("after it was applied: exit %d\n%s", code, out)
+	}
+}
+
 func classOf(r *waitRig) string {
 	i, err := r.c.Client.NetworkingV1().Ingresses(r.ns).Get(r.t.Context(), "web", metav1.GetOptions{})
 	if err != nil {
