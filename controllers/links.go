@@ -2,21 +2,31 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math/rand/v2"
+	"net/http"
 	"sync"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	toolscache "k8s.io/client-go/tools/cache"
 )
 
-// settleLimit bounds how long the table waits, after an outage, for the watches that are not back yet. A reflector that
-// failed for minutes retries after up to 30 s with as much jitter again.
-const settleLimit = 60 * time.Second
+const (
+	// firstPause and longestPause bound the pauses between tries to reach an API server that is away. Half of each is left to chance, so that
+	// the watches of all replicas do not come back in one moment.
+	firstPause   = time.Second
+	longestPause = 30 * time.Second
 
-// links knows which watches work. After an outage each watch returns by its own backoff, up to a minute apart; a table
+	// settleLimit bounds how long the table waits, after an outage, for the watches that are not back yet: one try of each, and what it takes.
+	settleLimit = longestPause + 5*time.Second
+)
+
+// links knows which watches work. After an outage each watch returns by its own backoff, up to half a minute apart; a table
 // built in between would mix new objects of one kind with old ones of another (a new Ingress without its new Service).
 // So the table waits until all are back, or for settleLimit. It is safe for concurrent use.
 type links struct {
@@ -46,23 +56,50 @@ func (l *links) newInformer(lw toolscache.ListerWatcher, o runtime.Object, resyn
 	k := &link{of: l}
 	followed := &toolscache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
-			list, err := from.ListWithContext(ctx, opts)
-			if err != nil {
-				k.failed(ctx)
-			}
-			return list, err
+			return persist(ctx, k, func() (runtime.Object, error) { return from.ListWithContext(ctx, opts) })
 		},
 		WatchFuncWithContext: func(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
-			stream, err := from.WatchWithContext(ctx, opts)
-			if err != nil {
-				k.failed(ctx)
-			} else {
+			stream, err := persist(ctx, k, func() (watch.Interface, error) { return from.WatchWithContext(ctx, opts) })
+			if err == nil {
 				k.works()
 			}
 			return stream, err
 		},
 	}
 	return toolscache.NewSharedIndexInformer(followed, o, resync, indexers)
+}
+
+// persist makes a request until it is answered, or ctx ends: client-go's reflectors would let up to a minute pass between tries. An answer may be an
+// error, which they know best what to do with.
+func persist[T any](ctx context.Context, k *link, request func() (T, error)) (T, error) {
+	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+		answer, err := request()
+		if err == nil {
+			return answer, nil
+		}
+		k.failed(ctx)
+		if !isAway(err) {
+			return answer, err
+		}
+		timer := time.NewTimer(pause/2 + rand.N(pause/2))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return answer, err
+		case <-timer.C:
+		}
+	}
+}
+
+// isAway says whether an error means that nobody answered who knows: the API server, or what it depends on, is away or overloaded.
+func isAway(err error) bool {
+	status, answered := errors.AsType[*apierrors.StatusError](err)
+	if !answered {
+		return !errors.Is(err, context.Canceled)
+	}
+	// A version that the server does not know yet must be asked for in another way.
+	return !apierrors.HasStatusCause(err, metav1.CauseTypeResourceVersionTooLarge) &&
+		(status.ErrStatus.Code >= http.StatusInternalServerError || apierrors.IsTooManyRequests(err))
 }
 
 // failed records that a list or watch could not be made. A request that was ended by our own shutdown says nothing.

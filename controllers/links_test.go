@@ -120,6 +120,73 @@ func TestLinksDownSince(t *testing.T) {
 	})
 }
 
+// TestLinksPersist counts the tries while an API server is away for an hour, and the pauses between them.
+func TestLinksPersist(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLinks()
+		k := &link{of: l}
+		start := time.Now()
+		var tries []time.Duration
+		answer, err := persist(t.Context(), k, func() (int, error) {
+			tries = append(tries, time.Since(start))
+			switch since := time.Since(start); {
+			case since < 20*time.Minute:
+				return 0, errors.New("connection refused")
+			case since < 40*time.Minute:
+				return 0, apierrors.NewTooManyRequests("later", 1)
+			case since < time.Hour:
+				return 0, apierrors.NewInternalError(errors.New("etcd is away"))
+			}
+			return 7, nil
+		})
+		if answer != 7 || err != nil {
+			t.Errorf("got %d, %v", answer, err)
+		}
+		different := map[time.Duration]struct{}{}
+		for i := 1; i < len(tries); i++ {
+			pause := tries[i] - tries[i-1]
+			different[pause] = struct{}{}
+			if least := min(firstPause<<min(i-1, 10), longestPause) / 2; pause < least || pause > longestPause {
+				t.Errorf("pause %d is %v, want %v to %v", i, pause, least, longestPause)
+			}
+		}
+		// All pauses would be alike without chance, and a minute long with client-go's.
+		if len(tries) < 3600/30 || len(different) < len(tries)*9/10 {
+			t.Errorf("%d tries in an hour, with %d different pauses", len(tries), len(different))
+		}
+		if _, down := l.downSince(); !down {
+			t.Error("nobody knows that the server was away")
+		}
+	})
+}
+
+// TestLinksPassAnswersOn checks that what the API server says goes to who asked, at once.
+func TestLinksPassAnswersOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tooLarge := apierrors.NewTimeoutError("too large", 1)
+		tooLarge.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: metav1.CauseTypeResourceVersionTooLarge}}
+		for _, want := range []error{
+			apierrors.NewForbidden(schema.GroupResource{}, "", nil), apierrors.NewResourceExpired("old"),
+			apierrors.NewInvalid(schema.GroupKind{}, "", nil), apierrors.NewUnauthorized("who"), tooLarge, context.Canceled,
+		} {
+			start, tries := time.Now(), 0
+			_, err := persist(t.Context(), &link{of: newLinks()}, func() (int, error) {
+				tries++
+				return 0, want
+			})
+			if !errors.Is(err, want) || tries != 1 || time.Since(start) != 0 {
+				t.Errorf("%v: %v after %d tries", want, err, tries)
+			}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		start := time.Now()
+		if _, err := persist(ctx, &link{of: newLinks()}, func() (int, error) { return 0, errors.New("refused") }); err == nil || time.Since(start) != 10*time.Second {
+			t.Errorf("ended with %v after %v, want with ctx", err, time.Since(start))
+		}
+	})
+}
+
 // TestLinksFollowInformer runs a real informer over a list and watch that fail and work.
 func TestLinksFollowInformer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
