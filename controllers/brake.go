@@ -48,7 +48,28 @@ const (
 	brakeLeast = 10
 	// brakeWindow is how long what goes counts as one step. A relist is over in a second, but each watch has its own.
 	brakeWindow = 10 * time.Second
+	// What goes waits for more that goes with it, where steps are held: until nothing went for brakeQuiet, but for brakeGather at most. So a step is
+	// judged before its first part comes into effect.
+	brakeQuiet  = 500 * time.Millisecond
+	brakeGather = 5 * time.Second
 )
+
+// gathering is a step of which more may come. The zero value is none.
+type gathering struct{ began, last time.Time }
+
+// note notes that a part of the step came.
+func (g *gathering) note() {
+	now := time.Now()
+	if now.Sub(g.last) >= brakeQuiet || now.Sub(g.began) >= brakeGather {
+		g.began = now
+	}
+	g.last = now
+}
+
+// left returns for how long more is waited for.
+func (g *gathering) left() time.Duration {
+	return min(time.Until(g.last.Add(brakeQuiet)), time.Until(g.began.Add(brakeGather)))
+}
 
 // brake holds steps that remove too much. Endpoints count that were ready and are gone without a word: a Pod that ends is not ready before it
 // goes, so rollouts and scaling never look like that. It is safe for concurrent use.
@@ -75,6 +96,9 @@ type brake struct {
 	// earlierTable and latelyTable were live when the last two halves of a window began, the later one at tableBegan.
 	earlierTable, latelyTable *router.Table
 	tableBegan                time.Time
+	// waiting is the table with fewer hosts that waits for more of its step, nil for none; hostStep and endpointStep are what is gathered.
+	waiting                *router.Table
+	hostStep, endpointStep gathering
 }
 
 // brakeHold is a step that is held.
@@ -187,7 +211,7 @@ func (b *brake) admits(live, next *router.Table) bool {
 	switch {
 	case !b.tooMuch(gone, of):
 		b.end(BrakeHosts, "they are back")
-		return true
+		return !b.awaitsMore(live, next)
 	case hold == nil && b.begin(BrakeStep{Kind: BrakeHosts, Removed: gone, Of: of}):
 		return false
 	case hold != nil && time.Now().Before(hold.until):
@@ -196,6 +220,29 @@ func (b *brake) admits(live, next *router.Table) bool {
 	b.end(BrakeHosts, "the time is over")
 	b.earlierTable, b.latelyTable = next, next
 	return true
+}
+
+// awaitsMore says whether next, which has fewer hosts than live, waits for more of its step. b.mu is held.
+func (b *brake) awaitsMore(live, next *router.Table) bool {
+	fewer := 0
+	if b.options.Hold > 0 {
+		fewer, _ = removedHosts(live, next)
+	}
+	switch {
+	case fewer == 0:
+		b.waiting = nil
+		return false
+	case b.waiting != next:
+		b.waiting = next
+		b.hostStep.note()
+	}
+	left := b.hostStep.left()
+	if left > 0 {
+		time.AfterFunc(left, b.wake)
+		return true
+	}
+	b.waiting = nil
+	return false
 }
 
 // tablesLately returns what a step from live is compared with: the table at the beginning of the window. b.mu is held.

@@ -96,6 +96,13 @@ func (b *braked) want(all int, steps ...string) {
 	}
 }
 
+// rest waits until a step is judged.
+func (b *braked) rest() {
+	time.Sleep(brakeQuiet + 2*time.Millisecond)
+	synctest.Wait()
+	b.settle()
+}
+
 var holding = BrakeOptions{Percent: 50, Hold: 30 * time.Second}
 
 func TestBrakeHoldsEndpoints(t *testing.T) {
@@ -104,6 +111,8 @@ func TestBrakeHoldsEndpoints(t *testing.T) {
 		for n := range 20 {
 			b.say(n)
 		}
+		b.want(80) // there may be more of it
+		b.rest()
 		b.want(40) // half is not more than half
 		b.say(20)
 		b.want(80, "endpoints 42/80 true") // and all of the step is back
@@ -123,6 +132,7 @@ func TestBrakeHoldsEndpoints(t *testing.T) {
 		}
 		// That was that: a small step from there is no part of it.
 		b.say(30)
+		b.rest()
 		b.want(35, "endpoints 42/80 true", "endpoints 42/80 false")
 	})
 }
@@ -200,20 +210,40 @@ func TestBrakeLetsGo(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBraked(t, test.options)
 				test.do(b)
+				b.rest()
 				b.want(test.left, test.steps...)
 			})
 		})
 	}
 	t.Run("a small cluster", func(t *testing.T) {
-		b := newBraked(t, holding)
-		for n := 1; n < 40; n++ {
-			delete(b.services, serviceOfNumber(n))
-		}
-		b.ready, b.lately, b.services[serviceOfNumber(0)] = 0, 0, &brakedService{}
-		b.say(0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9)
-		if b.say(0); len(b.given[serviceOfNumber(0)]) > 0 || len(b.steps) > 0 {
-			t.Errorf("a Service of ten was not scaled to zero: %v", b.steps)
-		}
+		synctest.Test(t, func(t *testing.T) {
+			b := newBraked(t, holding)
+			for n := 1; n < 40; n++ {
+				delete(b.services, serviceOfNumber(n))
+			}
+			b.ready, b.lately, b.services[serviceOfNumber(0)] = 0, 0, &brakedService{}
+			b.say(0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9)
+			b.say(0)
+			if b.rest(); len(b.given[serviceOfNumber(0)]) > 0 || len(b.steps) > 0 {
+				t.Errorf("a Service of ten was not scaled to zero: %v", b.steps)
+			}
+		})
+	})
+	t.Run("more and more", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBraked(t, holding)
+			for n := range 20 { // each as another is about to be judged, for longer than is waited
+				b.say(n)
+				time.Sleep(brakeQuiet - time.Millisecond)
+				synctest.Wait()
+				b.settle()
+			}
+			if b.all() > 70 {
+				t.Errorf("after ten seconds %d endpoints of 40 are there", b.all())
+			}
+			b.rest()
+			b.want(40)
+		})
 	})
 }
 
@@ -303,6 +333,9 @@ func TestBrakeHoldsHosts(t *testing.T) {
 				for n := range 15 {
 					remove(f, n)
 				}
+				f.build(t)
+				wantHosts(t, f, 30) // there may be more of it
+				synctest.Wait()
 				f.build(t)
 				wantHosts(t, f, 15)
 				if len(*steps) > 0 {

@@ -21,6 +21,8 @@ type brakedService struct {
 	// lost are addresses that went without a word within the last window, or while a step is held; lostAt is when the last of them did.
 	lost   map[string][]router.Address
 	lostAt time.Time
+	// fewerAt is when a loss left it fewer than it had: others took the places of those that were only replaced.
+	fewerAt time.Time
 }
 
 // follow makes the brake know the Services that t has pools for.
@@ -85,6 +87,7 @@ func (b *brake) addresses(s router.Service, next map[string][]router.Address) (h
 	}
 	gone, resting := k.follow(next)
 	ready := countReady(next)
+	fewer := gone > 0 && ready < k.ready
 	b.ready += ready - k.ready
 	k.told, k.ready = next, ready
 	b.lately = max(b.lately, b.ready)
@@ -100,10 +103,35 @@ func (b *brake) addresses(s router.Service, next map[string][]router.Address) (h
 			b.earlier, b.lately = b.ready, b.ready
 		}
 	}
-	if b.holds[BrakeEndpoints] == nil {
+	if fewer && b.options.Hold > 0 {
+		k.fewerAt = k.lostAt
+		b.endpointStep.note()
+		time.AfterFunc(brakeQuiet, func() { b.judged(s) })
+	}
+	if b.holds[BrakeEndpoints] == nil && !b.gathers(k) {
 		return next, false
 	}
 	return k.withLost(), len(k.lost) > 0
+}
+
+// gathers says whether what k lost may be part of a step of which more comes. b.mu is held.
+func (b *brake) gathers(k *brakedService) bool {
+	return b.options.Hold > 0 && b.endpointStep.left() > 0 && time.Since(k.fewerAt) < brakeGather
+}
+
+// judged has the addresses of a Service handed over once no more comes of the step in which it lost some: without those, unless the step is held.
+func (b *brake) judged(s router.Service) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	k := b.services[s]
+	if k == nil || k.lost == nil {
+		return
+	}
+	if b.gathers(k) {
+		time.AfterFunc(max(b.endpointStep.left(), time.Millisecond), func() { b.judged(s) })
+		return
+	}
+	b.release(s)
 }
 
 // restore has the addresses of other Services that were lost in the same step handed over again. b.mu is held.
