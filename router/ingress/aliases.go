@@ -123,12 +123,19 @@ func (b *Builder) named(host string) bool {
 }
 
 // mergeAlias returns the host of a further name, nil where there is none, and the Problems of those who do not get it.
-func (b *Builder) mergeAlias(name string, state *aliasState) (*router.Host, []Problem) {
+func (b *Builder) mergeAlias(name string, state *aliasState) (host *router.Host, problems []Problem) {
 	if len(state.claims) == 0 {
 		return nil, nil
 	}
+	defer func() {
+		if cause := recover(); cause != nil {
+			host, problems = state.host, nil
+			for _, claim := range state.claims {
+				problems = append(problems, mergeFailed(name, claim.by.object, host, cause))
+			}
+		}
+	}()
 	winner := state.claims[0]
-	var problems []Problem
 	taken := func(claim aliasClaim, by string) {
 		p := Problem{Object: claim.by.object, Field: "spec.rules", Reason: AliasConflict, Effect: Ignored, Message: fmt.Sprintf("%q is no further name of %s: %s", name, hostText(claim.host), by)}
 		problems = append(problems, p)
@@ -155,7 +162,7 @@ func (b *Builder) mergeAlias(name string, state *aliasState) (*router.Host, []Pr
 	if winner.www {
 		return b.sendToHost(name, winner, state.host), problems
 	}
-	host, _ := b.hosts[winner.host].merge(name, b.hasCertificate(name), state.host)
+	host, _ = b.hosts[winner.host].merge(name, b.hasCertificate(name), state.host)
 	return host, problems
 }
 

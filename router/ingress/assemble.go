@@ -147,7 +147,7 @@ func (b *Builder) mergeHosts(d *delta, change *router.Change) {
 		if len(state.claimants)+len(state.canaries) == 0 {
 			delete(b.hosts, name)
 		}
-		host, problems := state.merge(name, b.hasCertificate(name), state.host)
+		host, problems := b.mergeHost(name, state)
 		b.problems.set(where, problems)
 		if len(state.claimants) == 0 {
 			if state.host != nil {
@@ -161,6 +161,28 @@ func (b *Builder) mergeHosts(d *delta, change *router.Change) {
 			change.Hosts = append(change.Hosts, host)
 		}
 	}
+}
+
+// mergeHost merges one host. Where that panics, which is Podlane's fault, the host stays as it was, and costs no other host anything.
+func (b *Builder) mergeHost(name string, state *hostState) (host *router.Host, problems []Problem) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			host, problems = state.host, nil
+			for _, c := range state.claimants {
+				problems = append(problems, mergeFailed(name, c.object, host, cause))
+			}
+		}
+	}()
+	return state.merge(name, b.hasCertificate(name), state.host)
+}
+
+// mergeFailed tells the owner of an Ingress that a host of its could not be merged; old is what the host stays, nil for nothing.
+func mergeFailed(name string, object Object, old *router.Host, cause any) Problem {
+	p := Problem{Object: object, Field: "spec.rules", Reason: PolicyFailed, Effect: Kept, Message: fmt.Sprintf("Podlane failed to merge what Ingresses say about %s (panic: %v): please report it; until then it is served as it was before", hostText(name), cause)}
+	if old == nil {
+		p.Effect, p.Message = RouteDropped, fmt.Sprintf("Podlane failed to merge what Ingresses say about %s (panic: %v): please report it; until then it is not served", hostText(name), cause)
+	}
+	return p
 }
 
 // catchAll returns the Route of requests that nothing else matches: the default backend of the oldest Ingress that has one,

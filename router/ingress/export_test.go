@@ -27,6 +27,9 @@ func (l *LastGood) Forms() int {
 	return n
 }
 
+// Poison makes the merging of an Ingress's hosts panic.
+func (b *Builder) Poison(name types.NamespacedName) { b.compiled[name].policies = nil }
+
 // Break makes the reading of a Service panic.
 func (b *Builder) Break(service types.NamespacedName) {
 	find := b.services.find

@@ -294,6 +294,43 @@ func TestPanicCostsOneIngress(t *testing.T) {
 	}
 }
 
+// TestPanicCostsOneHost makes the merging of one host panic: it stays as it was, under each of its names, and others follow their Ingresses.
+func TestPanicCostsOneHost(t *testing.T) {
+	h := newHistory(t)
+	h.edit("web", annotate("guard-by", "dog", "server-alias", "alias.example"))
+	h.build()
+	h.builder.Poison(types.NamespacedName{Namespace: "default", Name: "web"})
+	// Another Ingress of the host, and a host of its own.
+	h.edit("other", func(i *networkingv1.Ingress) {
+		i.Spec.Rules = append(i.Spec.Rules, *i.Spec.Rules[0].DeepCopy(), *i.Spec.Rules[0].DeepCopy())
+		i.Spec.Rules[1].Host, i.Spec.Rules[1].HTTP.Paths[0].Path = "www.example", "/new"
+		i.Spec.Rules[2].Host = "third.example"
+	})
+	// And one that gives it a further name, which nothing stands in for.
+	h.s.Ingresses = append(h.s.Ingresses, parseYAML(t, []byte(`
+kind: Ingress
+metadata: {name: more, uid: "4", annotations: {podlane.dev/server-alias: fresh.example}}
+spec:
+  rules: [{host: www.example, http: {paths: [{path: /more, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}]}}]
+`)).Ingresses...)
+	h.s.LastGood, h.s.Taken = h.good, h.now
+	table, problems := h.builder.Build(h.s)
+	if _, ok := table.Lookup("fresh.example", "/"); ok {
+		t.Error("a name of the host that cannot be merged is served")
+	}
+	for host, want := range map[string]string{"www.example": "default/web", "alias.example": "default/web", "third.example": "default/other", "other.example": "default/other"} {
+		route, ok := table.Lookup(host, "/new")
+		if !ok || route.ID.Namespace+"/"+route.ID.Ingress != want {
+			t.Errorf("%s is served by %v, want %s", host, route, want)
+		}
+	}
+	for _, about := range []string{"Ingress default/web spec.rules: PolicyFailed (Kept)", "Ingress default/other spec.rules: PolicyFailed (Kept)", "host alias.example (panic", "Ingress default/more spec.rules: PolicyFailed (RouteDropped): Podlane failed to merge what Ingresses say about host fresh.example"} {
+		if got := problemText(problems); !strings.Contains(got, about) {
+			t.Errorf("no Problem has %q:\n%s", about, got)
+		}
+	}
+}
+
 // TestReferencesOfHeldForms checks that what an earlier form names is asked for as long as it may be needed.
 func TestReferencesOfHeldForms(t *testing.T) {
 	h := newHistory(t)
