@@ -209,7 +209,8 @@ func (b *brake) admits(live, next *router.Table) bool {
 	gone, of := removedHosts(b.tablesLately(live), next)
 	hold := b.holds[BrakeHosts]
 	switch {
-	case !b.tooMuch(gone, of):
+	case hold == nil && !b.tooMuch(gone, of), gone == 0:
+		// The first that are back must not end it for those that are about to be.
 		b.end(BrakeHosts, "they are back")
 		return !b.awaitsMore(live, next)
 	case hold == nil && b.begin(BrakeStep{Kind: BrakeHosts, Removed: gone, Of: of}):

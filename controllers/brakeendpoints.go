@@ -93,16 +93,7 @@ func (b *brake) addresses(s router.Service, next map[string][]router.Address) (h
 	b.lately = max(b.lately, b.ready)
 	b.forgive(resting)
 	b.letGo(s, next)
-	switch hold, most := b.holds[BrakeEndpoints], max(b.ready, before-resting); {
-	case hold != nil && !b.tooMuch(hold.step.Of-b.ready, hold.step.Of):
-		b.end(BrakeEndpoints, "they are back")
-	case hold == nil && gone > 0 && b.tooMuch(most-b.ready, most):
-		if b.begin(BrakeStep{Kind: BrakeEndpoints, Removed: most - b.ready, Of: most}) {
-			b.restore(s)
-		} else {
-			b.earlier, b.lately = b.ready, b.ready
-		}
-	}
+	b.judge(s, loss{gone: gone, most: max(b.ready, before-resting)})
 	if fewer && b.options.Hold > 0 {
 		k.fewerAt = k.lostAt
 		b.endpointStep.note()
@@ -112,6 +103,33 @@ func (b *brake) addresses(s router.Service, next map[string][]router.Address) (h
 		return next, false
 	}
 	return k.withLost(), len(k.lost) > 0
+}
+
+// loss is what a Service lost just now, and the most ready endpoints that all had lately.
+type loss struct{ gone, most int }
+
+// judge begins a hold where what s lost is too much with what others did, and ends one where all is back. b.mu is held.
+func (b *brake) judge(s router.Service, l loss) {
+	switch hold := b.holds[BrakeEndpoints]; {
+	case hold != nil && !b.misses():
+		b.end(BrakeEndpoints, "they are back")
+	case hold == nil && l.gone > 0 && b.tooMuch(l.most-b.ready, l.most):
+		if b.begin(BrakeStep{Kind: BrakeEndpoints, Removed: l.most - b.ready, Of: l.most}) {
+			b.restore(s)
+		} else {
+			b.earlier, b.lately = b.ready, b.ready
+		}
+	}
+}
+
+// misses says whether some endpoints are lost. Those that are back first must not end it for those that are about to be. b.mu is held.
+func (b *brake) misses() bool {
+	for _, k := range b.services {
+		if len(k.lost) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // gathers says whether what k lost may be part of a step of which more comes. b.mu is held.
