@@ -133,9 +133,11 @@ type replica struct {
 	logged   []string
 	// configMaps are the requests for ConfigMaps, but for those that ask for metadata only.
 	configMaps []string
-	live       []time.Duration // event to live
-	set        []time.Duration // event to set
-	problems   map[ingress.Reason]int
+	// writes are the requests that change something, but for those of the lease.
+	writes   []string
+	live     []time.Duration // event to live
+	set      []time.Duration // event to set
+	problems map[ingress.Reason]int
 }
 
 // options takes the Ingresses of a class that is the test's own, in its namespace.
@@ -152,6 +154,7 @@ func run(t *testing.T, config *rest.Config, o controllers.Options) *replica {
 	r := &replica{plane: &plane{pools: map[router.Service]map[string]struct{}{}}}
 	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return partition{r, next} })
 	o.Observer = controllers.Observer{
+		OnBrake: o.Observer.OnBrake,
 		OnPublish: func(generation uint64, _, eventToLive time.Duration) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
@@ -227,6 +230,11 @@ func (p partition) RoundTrip(r *http.Request) (*http.Response, error) {
 	if strings.Contains(r.URL.Path, "/configmaps") && !strings.Contains(r.Header.Get("Accept"), "PartialObjectMetadata") {
 		p.of.mu.Lock()
 		p.of.configMaps = append(p.of.configMaps, r.URL.Path+" "+r.URL.Query().Get("fieldSelector"))
+		p.of.mu.Unlock()
+	}
+	if r.Method != http.MethodGet && !strings.Contains(r.URL.Path, "/leases") {
+		p.of.mu.Lock()
+		p.of.writes = append(p.of.writes, r.Method+" "+r.URL.Path)
 		p.of.mu.Unlock()
 	}
 	return p.next.RoundTrip(r)
@@ -316,6 +324,13 @@ func (p *plane) addresses(namespace, name string) []string {
 func (p *plane) has(host string) bool {
 	_, ok := p.table.Load().Lookup(host, "/")
 	return ok
+}
+
+// written returns the requests that changed something.
+func (r *replica) written() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.writes)
 }
 
 // waitFor fails the test unless ok becomes true.

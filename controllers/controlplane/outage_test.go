@@ -1,9 +1,12 @@
 package controlplane
 
 import (
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"podlane.dev/podlane/controllers"
@@ -15,10 +18,15 @@ import (
 func loseAndFind(t *testing.T, c *cluster.Cluster, outage func(r *replica)) {
 	t.Helper()
 	ns := c.Namespace(t).Name
-	create(t, c, ns, newService("web"), newSlice("web", 0, 5), newIngress("web", "web.example", "web"))
+	lb := newService("lb")
+	lb.Spec.Type, lb.Spec.ClusterIP = corev1.ServiceTypeLoadBalancer, ""
+	// Some Problem has an Event, too.
+	create(t, c, ns, lb, newService("web"), newSlice("web", 0, 5), newIngress("web", "web.example", "web"), newIngress("bad", "bad.example", "missing"))
+	setBalancer(t, c, ns, "192.0.2.1")
 	o := lead(ns, "only")
 	r := run(t, c.RESTConfig(), o)
 	waitFor(t, "the leader", r.Leading)
+	waitFor(t, "two status and one Event", func() bool { return len(r.written()) == 3 })
 	generation := r.Generation()
 	outage(r)
 	if err := r.Ready(); err != nil {
@@ -31,6 +39,15 @@ func loseAndFind(t *testing.T, c *cluster.Cluster, outage func(r *replica)) {
 	}
 	if g := r.Generation(); g != generation {
 		t.Errorf("generation %d after an outage in which nothing changed, was %d", g, generation)
+	}
+	// All objects were listed anew, and the lease may have been lost and found. Nothing changed: an Event may be asked for once more, and is not written.
+	for _, request := range r.written()[3:] {
+		if !strings.HasPrefix(request, "POST") || !strings.HasSuffix(request, "/events") {
+			t.Errorf("written after an outage in which nothing changed: %s", request)
+		}
+	}
+	if got, want := notes(t, c, ns), []string{"Ingress/bad ServiceMissing 1"}; !slices.Equal(got, want) {
+		t.Errorf("Events %q, want %q", got, want)
 	}
 	start := time.Now()
 	create(t, c, ns, newIngress("after", "after.example", "web"))

@@ -18,11 +18,14 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -74,6 +77,7 @@ type Cluster struct {
 	config     *rest.Config
 	endpoint   netip.AddrPort
 	etcd       *Process
+	etcdURL    string // without TLS
 	apiServer  *Process
 	controller *Process
 
@@ -187,6 +191,30 @@ func (c *Cluster) RestartAPIServer(ctx context.Context, down time.Duration) erro
 		return ctx.Err()
 	}
 	return c.startAPIServer(ctx)
+}
+
+// WipeEtcd removes what the API server has stored under a prefix of its keys, such as "/registry/ingress/", behind its back: it must be down.
+func (c *Cluster) WipeEtcd(ctx context.Context, prefix string) error {
+	end := []byte(prefix)
+	end[len(end)-1]++
+	body, err := json.Marshal(map[string][]byte{"key": []byte(prefix), "range_end": end})
+	if err != nil {
+		return fmt.Errorf("wipe etcd: %w", err)
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, c.etcdURL+"/v3/kv/deleterange", bytes.NewReader(body))
+	if err != nil {
+		return fmt.Errorf("wipe etcd: %w", err)
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	answer, err := client.Do(request)
+	if err != nil {
+		return fmt.Errorf("wipe etcd: %w", err)
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("wipe etcd: %s", answer.Status)
+	}
+	return nil
 }
 
 func (c *Cluster) load() error {

@@ -80,6 +80,7 @@ func (c *Cluster) startControlPlane(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("write credentials: %w", err)
 	}
+	c.etcdURL = client
 	c.options.APIServerFlags = append([]string{"--etcd-servers=" + client}, c.options.APIServerFlags...)
 	if err := c.startAPIServer(ctx); err != nil {
 		return err
