@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,6 +24,8 @@ type braked struct {
 	t     *testing.T
 	said  map[router.Service]map[string][]router.Address
 	given map[router.Service][]router.Address
+
+	told  sync.Mutex // timers tell, too
 	again []router.Service
 	steps []BrakeStep
 }
@@ -32,8 +35,17 @@ func newBraked(t *testing.T, o BrakeOptions) *braked {
 	t.Helper()
 	b := &braked{brake: newBrake(o, "podlane"), t: t, said: map[router.Service]map[string][]router.Address{}, given: map[router.Service][]router.Address{}}
 	b.log = logr.Discard()
-	b.noticed = func(s BrakeStep) { b.steps = append(b.steps, s) }
-	b.changed, b.wake, b.release = func() {}, func() {}, func(s router.Service) { b.again = append(b.again, s) }
+	b.noticed = func(s BrakeStep) {
+		b.told.Lock()
+		defer b.told.Unlock()
+		b.steps = append(b.steps, s)
+	}
+	b.changed, b.wake = func() {}, func() {}
+	b.release = func(s router.Service) {
+		b.told.Lock()
+		defer b.told.Unlock()
+		b.again = append(b.again, s)
+	}
 	for n := range 40 {
 		b.services[serviceOfNumber(n)] = &brakedService{}
 		b.say(n, 2*n, 2*n+1)
@@ -62,15 +74,26 @@ func (b *braked) say(service int, numbers ...int) {
 
 func (b *braked) hand(s router.Service, byPort map[string][]router.Address) {
 	b.said[s] = byPort
-	b.again = append(b.again, s)
+	b.release(s)
 	b.settle()
 }
 
 // settle hands over what is to be handed over again.
 func (b *braked) settle() {
-	for len(b.again) > 0 {
-		s := b.again[0]
-		b.again = b.again[1:]
+	for {
+		b.told.Lock()
+		again := b.again
+		b.again = nil
+		b.told.Unlock()
+		if len(again) == 0 {
+			return
+		}
+		b.handOver(again)
+	}
+}
+
+func (b *braked) handOver(again []router.Service) {
+	for _, s := range again {
 		hand, _ := b.addresses(s, b.said[s])
 		b.given[s] = hand[""]
 	}
@@ -87,6 +110,8 @@ func (b *braked) all() int {
 
 func (b *braked) want(all int, steps ...string) {
 	b.t.Helper()
+	b.told.Lock()
+	defer b.told.Unlock()
 	var got []string
 	for _, s := range b.steps {
 		got = append(got, fmt.Sprintf("%s %d/%d %t", s.Kind, s.Removed, s.Of, s.Held))
