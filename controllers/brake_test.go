@@ -199,6 +199,15 @@ func TestBrakeLetsGo(t *testing.T) {
 				b.hand(s, nil)
 			}
 		}, 0, nil},
+		"few of those that Pods that end left": {holding, func(b *braked) {
+			for n := range 24 {
+				b.hand(serviceOfNumber(n), map[string][]router.Address{"": {{AddrPort: address(2 * n).AddrPort, UID: address(2 * n).UID}, {AddrPort: address(2*n + 1).AddrPort, UID: address(2*n + 1).UID}}})
+				b.hand(serviceOfNumber(n), nil)
+			}
+			for n := 24; n < 30; n++ {
+				b.say(n)
+			}
+		}, 20, nil},
 		"a rollout of everything": {holding, func(b *braked) {
 			for n := range 40 {
 				b.say(n, 100+2*n, 101+2*n)
