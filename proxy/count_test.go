@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -103,5 +105,28 @@ func TestAnswersOfTheProxysOwnHaveNoPodTimes(t *testing.T) {
 	text, err := c.metrics.AppendText(nil)
 	if err != nil || strings.Contains(string(text), "podlane_request_first_byte_seconds") || strings.Contains(string(text), "podlane_upstream_first_byte_seconds") {
 		t.Errorf("times of Pods: %v\n%s", err, text)
+	}
+}
+
+// TestEveryReasonIsCounted: a reason that tally does not know is not counted, in silence.
+func TestEveryReasonIsCounted(t *testing.T) {
+	source, err := os.ReadFile("exchange/exchange.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newCounting(t, observe.MetricsOptions{})
+	text, err := c.metrics.AppendText(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reasons := regexp.MustCompile(`(?m)^\t(\w+) +Why = "([a-z-]+)"`).FindAllStringSubmatch(string(source), -1)
+	for _, r := range reasons {
+		// This one says why a request was tried again, and is never that of an answer.
+		if want := r[1] != "UpstreamStatus"; strings.Contains(string(text), "\npodlane_requests_rejected_total{reason=\""+r[2]+"\"} 0\n") != want {
+			t.Errorf("%s is counted: %t, want %t", r[1], !want, want)
+		}
+	}
+	if len(reasons) < 20 {
+		t.Errorf("only %d reasons were found", len(reasons))
 	}
 }

@@ -31,7 +31,7 @@ var localReasons = [...]exchange.Why{
 	exchange.BadRequest, exchange.NoRoute, exchange.RouteDenied, exchange.BackendMissing, exchange.NoEndpoint,
 	exchange.ConnectFailed, exchange.ConnectTimeout, exchange.UpstreamReset, exchange.UpstreamTimeout, exchange.UpstreamInvalid,
 	exchange.UpstreamTLS, exchange.UpstreamTruncated, exchange.BodyTooLarge, exchange.ClientGone, exchange.ClientTimeout, exchange.Overload,
-	exchange.Redirect, exchange.Misdirected, exchange.ClientCertificate, exchange.Forbidden, exchange.Unauthorized, exchange.Limited, exchange.Filter,
+	exchange.Redirect, exchange.Preflight, exchange.Misdirected, exchange.ClientCertificate, exchange.Forbidden, exchange.Unauthorized, exchange.Limited, exchange.Filter,
 	exchange.Internal,
 }
 
