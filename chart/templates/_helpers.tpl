@@ -264,3 +264,28 @@ probes, RBAC or the grace period depend on it, are refused.
   resources: [events]
   verbs: [create, patch]
 {{- end -}}
+
+{{/* What a ServiceMonitor and a PodMonitor say about each scrape. */}}
+{{- define "podlane.scrape" -}}
+path: /metrics
+{{- with .scrapeInterval }}
+interval: {{ quote . }}
+{{- end }}
+{{- with .scrapeTimeout }}
+scrapeTimeout: {{ quote . }}
+{{- end }}
+honorLabels: {{ .honorLabels }}
+{{- with .relabelings }}
+relabelings:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .metricRelabelings }}
+metricRelabelings:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* What they say about what a scrape may bring. */}}
+{{- define "podlane.scrapeLimits" -}}
+sampleLimit: {{ int .sampleLimit }}
+{{- end -}}
