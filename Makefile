@@ -91,6 +91,10 @@ bench: ## Go benchmarks beside the code
 bench-peers: ## Podlane beside nginx, HAProxy, Caddy and httputil.ReverseProxy, as far as installed: BENCH='-only small-64 -runs 3', -help
 	@$(GO) run ./test/bench $(BENCH)
 
+.PHONY: bench-admin
+bench-admin: build ## /metrics and the admin pages with 5,000 routes, and what a scrape every second takes of a core (5 runs, median): ADMINBENCH='-routes 1000', -help
+	@$(GO) run ./test/bench/cmd/admin $(ADMINBENCH)
+
 .PHONY: bench-policies
 bench-policies: ## CPU of a request on a route with ten policies and with none (5 runs, median); Build and migrate of 2,000 Ingresses
 	@$(GO) test ./test/policies -run '^$$' -bench TenPolicies -benchtime 30000x -count 5 </dev/null \
