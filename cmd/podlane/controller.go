@@ -83,6 +83,9 @@ func runController(ctx context.Context, p *process, o *controllerOptions) (err e
 	s, release := p.watchSignals(ctx, f.reopenLog)
 	defer release()
 
+	if !o.cluster.NoElection {
+		f.metrics.SetRole(observe.Follower) // until it is told otherwise
+	}
 	options.Observer = clusterObserver(f, log)
 	if options.Observer.OnBrake, err = brakeObserver(f); err != nil {
 		return err

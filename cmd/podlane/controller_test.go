@@ -124,8 +124,8 @@ func TestControllerInAnEmptyCluster(t *testing.T) {
 	if code, body := adminPage(t, serving["admin"].(string), "/debug/problems"); code != 200 || body != "no problems\n" {
 		t.Errorf("/debug/problems: %d %q", code, body)
 	}
-	if code, body := adminPage(t, metrics, "/metrics"); code != 200 || !strings.Contains(body, "podlane_table_publishes_total 1") {
-		t.Errorf("/metrics: %d, want one publish in it:\n%.2000s", code, body)
+	if code, body := adminPage(t, metrics, "/metrics"); code != 200 || !strings.Contains(body, "podlane_table_publishes_total 1") || !strings.Contains(body, "\npodlane_leader 1\n") {
+		t.Errorf("/metrics: %d, want one publish and the election in it:\n%.2000s", code, body)
 	}
 	c.signals <- syscall.SIGTERM
 	if code := c.wait(); code != 0 {
