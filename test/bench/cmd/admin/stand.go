@@ -44,11 +44,12 @@ func newStand(ctx context.Context, o *options) (s *stand, err error) {
 	if err != nil {
 		return s, err
 	}
-	s.pod = &http.Server{ReadHeaderTimeout: patience, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	pod := &http.Server{ReadHeaderTimeout: patience, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		status, _ := strconv.Atoi(strings.TrimPrefix(r.URL.Path, "/"))
 		w.WriteHeader(status)
 	})}
-	go func() { _ = s.pod.Serve(l) }()
+	s.pod = pod
+	go func() { _ = pod.Serve(l) }()
 	if err := os.WriteFile(filepath.Join(s.dir, "all.yaml"), manifests(o.routes, l.Addr().(*net.TCPAddr).Port), 0o600); err != nil {
 		return s, err
 	}
