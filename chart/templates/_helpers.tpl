@@ -52,8 +52,9 @@ app.kubernetes.io/part-of: {{ include "podlane.name" . | quote }}
 {{- end -}}
 
 {{- define "podlane.image" -}}
+{{- $shared := ((.Values.global | default dict).image | default dict).registry -}}
 {{- with .Values.controller.image -}}
-{{- $name := .repository | default (printf "%s/%s" .registry .image) -}}
+{{- $name := .repository | default (printf "%s/%s" ($shared | default .registry) .image) -}}
 {{- if .digest -}}
 {{- printf "%s@%s" $name .digest -}}
 {{- else -}}
@@ -77,9 +78,6 @@ app.kubernetes.io/part-of: {{ include "podlane.name" . | quote }}
 {{/* The namespaces that are watched, with commas; empty means all. */}}
 {{- define "podlane.watchNamespaces" -}}
 {{- with .Values.controller.scope -}}
-{{- if and .namespaceSelector (not .enabled) -}}
-{{- fail "controller.scope.namespaceSelector: namespaces cannot be chosen by label; list them in controller.scope.namespaces, with controller.scope.enabled" -}}
-{{- end -}}
 {{- if .enabled -}}
 {{- if and .namespace .namespaces -}}
 {{- fail "controller.scope.namespace: set this or controller.scope.namespaces" -}}

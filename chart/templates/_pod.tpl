@@ -81,6 +81,7 @@ rollingUpdate:
 
 {{/* The template of the Pods, of a Deployment and of a DaemonSet. */}}
 {{- define "podlane.pod" -}}
+{{- include "podlane.checkIngressNginx" . -}}
 {{- include "podlane.checkPod" . -}}
 {{- $c := .Values.controller -}}
 metadata:

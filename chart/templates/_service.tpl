@@ -29,11 +29,6 @@
 {{- if and .internal.enabled (eq $type "LoadBalancer") (not (or .internal.annotations .internal.loadBalancerClass)) -}}
 {{- fail "controller.service.internal.enabled: set internal.annotations or internal.loadBalancerClass to those that make your cloud's load balancer an internal one; without them it would be a second public one" -}}
 {{- end -}}
-{{- range $where, $ports := dict "nodePorts" .nodePorts "internal.nodePorts" .internal.nodePorts -}}
-{{- if or $ports.tcp $ports.udp -}}
-{{- fail (printf "controller.service.%s: Podlane proxies HTTP, HTTPS and TLS by server name, and no other TCP or UDP; remove tcp and udp" $where) -}}
-{{- end -}}
-{{- end -}}
 {{- end -}}
 {{- end -}}
 

@@ -78,15 +78,16 @@ func TestValuesAreRefused(t *testing.T) {
 		"controller.service.enableHttp=false,controller.service.enableHttps=false":                       "a Service needs a port",
 		"rbac.scope=true,controller.scope.enabled=true,controller.service.enabled=false":                 "nodes cannot be read without a ClusterRole",
 		"controller.drainDelaySeconds=300,controller.shutdownTimeoutSeconds=0,controller.kind=Pod":       "'/controller/kind'",
-		"controller.scope.namespaceSelector=a=b":                                                         "namespaces cannot be chosen by label",
+		"controller.keda.enabled=true":                                                                   "controller.keda.enabled: Make a ScaledObject",
+		"controller.scope.namespaceSelector=a=b":                                                         "Namespaces cannot be chosen by label",
 		"controller.scope.enabled=true,controller.scope.namespace=a,controller.scope.namespaces={b}":     "set this or controller.scope.namespaces",
 		"controller.scope.enabled=true,controller.publishService.pathOverride=b/x":                       "b is neither",
 		"controller.scope.enabled=true,controller.defaultBackendService=b/x":                             "b is neither",
 		"controller.networkPolicy.enabled=true,controller.hostNetwork=true":                              "network policies do not reach Pods with controller.hostNetwork",
 		"controller.addHeaders.a=b,controller.config.add-headers=c/d":                                    "set one of the two",
 		"controller.service.internal.enabled=true":                                                       "would be a second public one",
-		"controller.service.nodePorts.tcp.8080=30080":                                                    "controller.service.nodePorts: Podlane proxies HTTP",
-		"controller.service.internal.nodePorts.udp.53=30053":                                             "controller.service.internal.nodePorts: Podlane proxies HTTP",
+		"controller.service.nodePorts.tcp.8080=30080":                                                    "controller.service.nodePorts.tcp: Podlane proxies no other TCP",
+		"controller.service.internal.nodePorts.udp.53=30053":                                             "controller.service.internal.nodePorts.udp: Podlane proxies no UDP",
 		"controller.proxyProtocol.enabled=true":                                                          "controller.proxyProtocol.trusted: name the address ranges",
 		"controller.extraArgs.use-proxy-protocol=true":                                                   "set controller.proxyProtocol.enabled instead",
 		"controller.containerPort.http=80":                                                               "listening below 1024 needs a privilege",
@@ -113,7 +114,8 @@ func TestValuesAreRefused(t *testing.T) {
 // TestSubchart: a parent chart hands `global` to every chart below it, whose schema has to let it pass.
 func TestSubchart(t *testing.T) {
 	t.Parallel()
-	if _, err := tools.Template(t.Context(), standard("global.registry=x")); err != nil {
-		t.Error(err)
+	image := podOf(t, template(t, standard("global.other=x", "global.image.registry=mirror.example.com"))).Containers[0].Image
+	if image != "mirror.example.com/podlane/podlane:v0.1.0" {
+		t.Errorf("with a registry for all charts the image is %s", image)
 	}
 }
