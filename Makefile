@@ -45,6 +45,17 @@ cluster-down: ## End that cluster, where Ctrl-C does not reach it, and remove ev
 run: build ## The controller on this host, against the current kubeconfig
 	bin/podlane controller --http-address=$(HTTP) --https-address=$(HTTPS) --update-status=false
 
+# The image's name, with its tag.
+IMAGE ?= podlane:$(VERSION)
+
+.PHONY: image
+image: ## Podlane's image for amd64 and arm64 in dist/, as an OCI archive named IMAGE, with bills of materials; needs no container engine
+	@$(GO) run ./test/image/cmd/build -version '$(VERSION)' -name '$(IMAGE)' -created "$$(git log -1 --format=%ct 2>/dev/null || echo 0)"
+
+.PHONY: image-push
+image-push: ## Push what `make image` built as IMAGE, with the credentials in ~/.docker/config.json; prints its digest
+	@$(GO) tool -modfile=test/image/crane/go.mod crane push --index dist/podlane-image '$(IMAGE)'
+
 ##@ Check
 
 .PHONY: test

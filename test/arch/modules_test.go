@@ -75,16 +75,17 @@ var direct = map[string]string{
 
 // directForTests are direct dependencies of tests, and of what is under test/, alone.
 var directForTests = map[string]string{
-	"github.com/google/go-cmp":       "differences that can be read",
-	"github.com/pires/go-proxyproto": "proxy/preamble: another reader of the same headers",
-	"github.com/vishvananda/netlink": "test/cluster: addresses in a network namespace",
-	"github.com/vishvananda/netns":   "test/cluster: network namespaces",
-	"go.opentelemetry.io/proto/otlp": "test/collector: OTLP, as OpenTelemetry publishes it",
-	"google.golang.org/grpc":         "test/collector: a server of gRPC that is not ours",
-	"go.uber.org/goleak":             "goroutines that a test leaves behind",
-	"golang.org/x/sync":              "groups of goroutines",
-	"golang.org/x/tools":             "txtar: golden files",
-	"pgregory.net/rapid":             "properties",
+	"github.com/google/go-cmp":               "differences that can be read",
+	"github.com/pires/go-proxyproto":         "proxy/preamble: another reader of the same headers",
+	"github.com/vishvananda/netlink":         "test/cluster: addresses in a network namespace",
+	"github.com/vishvananda/netns":           "test/cluster: network namespaces",
+	"go.opentelemetry.io/proto/otlp":         "test/collector: OTLP, as OpenTelemetry publishes it",
+	"google.golang.org/grpc":                 "test/collector: a server of gRPC that is not ours",
+	"go.uber.org/goleak":                     "goroutines that a test leaves behind",
+	"golang.org/x/sync":                      "groups of goroutines",
+	"golang.org/x/tools":                     "txtar: golden files",
+	"pgregory.net/rapid":                     "properties",
+	"golang.org/x/crypto/x509roots/fallback": "test/image: certificate authorities for the image, vouched for by go.sum",
 }
 
 // TestDirectModules holds the direct dependencies to the two lists: by the imports of our packages, not by what go.mod says.
