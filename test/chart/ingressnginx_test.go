@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -112,8 +113,8 @@ func TestIngressNginxKeys(t *testing.T) {
 	}
 	// A key is unused with whatever is below it: what is deeper comes first, or it would be replaced.
 	var set []string
-	for i := len(unused) - 1; i >= 0; i-- {
-		if k := unused[i]; k == "defaultBackend" || k == "controller.keda" || k == "controller.opentelemetry" {
+	for _, k := range slices.Backward(unused) {
+		if k == "defaultBackend" || k == "controller.keda" || k == "controller.opentelemetry" {
 			set = append(set, k+".anything=true")
 		} else {
 			set = append(set, k+"=true")

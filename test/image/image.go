@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -81,9 +82,7 @@ func (i *Image) BillOfMaterials(p Platform) []byte { return i.boms[p] }
 // labels are the fixed ones and those of this version.
 func (i *Image) labels() map[string]string {
 	all := map[string]string{"org.opencontainers.image.version": i.options.Version, "org.opencontainers.image.created": stamp(i.options.Created)}
-	for k, v := range labels {
-		all[k] = v
-	}
+	maps.Copy(all, labels)
 	return all
 }
 

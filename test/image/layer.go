@@ -6,8 +6,6 @@ import (
 	"compress/gzip"
 	"encoding/pem"
 	"io"
-	"path"
-	"strings"
 	"time"
 
 	"golang.org/x/crypto/x509roots/fallback/bundle"
@@ -25,13 +23,11 @@ type entry struct {
 func (i *Image) layer(e entry) (descriptor, string, error) {
 	var unpacked bytes.Buffer
 	w := tar.NewWriter(&unpacked)
-	var above string
-	for part := range strings.SplitSeq(path.Dir(e.name), "/") {
-		if part == "." {
-			break
+	for at, c := range e.name {
+		if c != '/' {
+			continue
 		}
-		above += part + "/"
-		if err := w.WriteHeader(header(above, tar.TypeDir, 0o755, 0)); err != nil {
+		if err := w.WriteHeader(header(e.name[:at+1], tar.TypeDir, 0o755, 0)); err != nil {
 			return descriptor{}, "", err
 		}
 	}
