@@ -337,6 +337,9 @@ func TestHTTPSPort(t *testing.T) {
 		if got := l.HTTPSPort(); got != want {
 			t.Errorf("%s: port %d, want %d", addresses, got, want)
 		}
+		if l.PublicHTTPS = 444; l.HTTPSPort() != 444 {
+			t.Errorf("%s behind port 444: port %d", addresses, l.HTTPSPort())
+		}
 	}
 }
 

@@ -13,6 +13,8 @@ import (
 type Listeners struct {
 	// HTTP and HTTPS carry the traffic of Ingresses.
 	HTTP, HTTPS Addresses
+	// PublicHTTP and PublicHTTPS are the ports that clients use where something in front maps them; 0 means those of the addresses.
+	PublicHTTP, PublicHTTPS uint16
 	// Admin carries metrics, probes and debug pages; it shows routes and problems, so it stays on loopback by default.
 	Admin Addresses
 	// Metrics carries metrics and probes only, for Prometheus and the kubelet.
@@ -46,6 +48,9 @@ func (*Listeners) Title() string { return "Addresses" }
 func (l *Listeners) AddFlags(fs *pflag.FlagSet) {
 	fs.Var(&l.HTTP, "http-address", "addresses for plain HTTP, comma-separated; off for none")
 	fs.Var(&l.HTTPS, "https-address", "addresses for HTTPS, comma-separated; off for none")
+	fs.Uint16Var(&l.PublicHTTP, "public-http-port", l.PublicHTTP,
+		"port at which clients reach --http-address, where a Service or a load balancer maps it, for X-Forwarded-Port and redirects; 0 means the same")
+	fs.Uint16Var(&l.PublicHTTPS, "public-https-port", l.PublicHTTPS, "port at which clients reach --https-address, likewise")
 	fs.Var(&l.Admin, "admin-address",
 		"addresses for /metrics, /healthz, /readyz and the pages /debug/routes, /debug/endpoints, /debug/problems and /debug/explain; they show the whole table, so keep them private")
 	if l.hasMetrics {
@@ -54,8 +59,12 @@ func (l *Listeners) AddFlags(fs *pflag.FlagSet) {
 	fs.BoolVar(&l.Profiling, "profiling", l.Profiling, "serve Go profiles under /debug/pprof/ on --admin-address")
 }
 
-// HTTPSPort is the port of the first address for HTTPS, 0 where there is none or the system chooses it.
+// HTTPSPort is the port at which clients reach HTTPS: the public one where there is one, else that of the first address; 0 where there is
+// none or the system chooses it.
 func (l *Listeners) HTTPSPort() uint16 {
+	if l.PublicHTTPS != 0 {
+		return l.PublicHTTPS
+	}
 	if len(l.HTTPS) == 0 {
 		return 0
 	}

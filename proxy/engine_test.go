@@ -31,7 +31,10 @@ type rig struct {
 	client *http.Client
 }
 
-func newRig(t testing.TB, o proxy.Options) *rig {
+func newRig(t testing.TB, o proxy.Options) *rig { return newRigBehind(t, o, 0) }
+
+// newRigBehind is newRig where clients use another port than the one that is listened on.
+func newRigBehind(t testing.TB, o proxy.Options, port uint16) *rig {
 	t.Helper()
 	e := proxy.New(o)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -39,7 +42,7 @@ func newRig(t testing.TB, o proxy.Options) *rig {
 		t.Fatal(err)
 	}
 	served := make(chan error, 1)
-	go func() { served <- e.Serve(&proxy.Listener{Listener: l}) }()
+	go func() { served <- e.Serve(&proxy.Listener{Listener: l, Port: port}) }()
 	r := &rig{t: t, engine: e, addr: l.Addr().String()}
 	r.client = &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
@@ -137,6 +140,16 @@ func TestGetReachesThePod(t *testing.T) {
 	}
 	if len(seen.Get("X-Request-Id")) != 32 {
 		t.Errorf("X-Request-ID = %q", seen.Get("X-Request-Id"))
+	}
+}
+
+// A Service maps 80 to the port that the container listens on: Pods hear of the one that the client used.
+func TestPublicPort(t *testing.T) {
+	pod := backend(t, func(w http.ResponseWriter, q *http.Request) { fmt.Fprint(w, q.Header.Get("X-Forwarded-Port")) })
+	r := newRigBehind(t, proxy.Options{}, 80)
+	r.route("a.test", pod)
+	if _, body := r.do("GET", "http://a.test/", nil); body != "80" {
+		t.Errorf("X-Forwarded-Port = %q, want 80", body)
 	}
 }
 

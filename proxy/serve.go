@@ -22,6 +22,8 @@ import (
 // Listener is a socket that the engine serves.
 type Listener struct {
 	net.Listener
+	// Port is the port that clients connect to, where something in front of the socket maps it, as a Service does; 0 means the socket's own.
+	Port uint16
 	// Handshake, where set, makes an accepted connection an encrypted one and completes the handshake, within a time and
 	// number of its own (tls/server.Handshaker does). On error the engine closes the connection.
 	Handshake func(net.Conn) (*tls.Conn, error)
@@ -103,6 +105,7 @@ func (e *Engine) finish(l *Listener) {
 // start serves an accepted connection that the gate has counted, on a goroutine of its own.
 func (e *Engine) start(nc net.Conn, l *Listener) {
 	c := e.newConn(nc)
+	c.client.Port = cmp.Or(l.Port, c.client.Port)
 	c.announced = c.terms.announces(c.client.Peer)
 	if !c.announced && !c.admit() {
 		_ = nc.Close()

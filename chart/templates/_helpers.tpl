@@ -223,6 +223,8 @@ probes, RBAC or the grace period depend on it, are refused.
   "configmap" (printf "$(POD_NAMESPACE)/%s" (include "podlane.fullname" .))
   "drain-delay" (printf "%ds" (int $c.drainDelaySeconds))
   "shutdown-timeout" (printf "%ds" (int $c.shutdownTimeoutSeconds)) -}}
+{{- if and $c.service.enabled $c.service.enableHttp -}}{{- $_ := set $args "public-http-port" $c.service.ports.http -}}{{- end -}}
+{{- if and $c.service.enabled $c.service.enableHttps -}}{{- $_ := set $args "public-https-port" $c.service.ports.https -}}{{- end -}}
 {{- with include "podlane.publishService" . -}}{{- $_ := set $args "publish-service" . -}}{{- end -}}
 {{- if include "podlane.publishNodes" . -}}{{- $_ := set $args "publish-node-addresses" "true" -}}{{- end -}}
 {{- if and (include "podlane.publishNodes" .) $c.reportNodeInternalIp -}}{{- $_ := set $args "report-node-internal-ip-address" "true" -}}{{- end -}}

@@ -243,11 +243,11 @@ func (f *front) openTraffic(ctx context.Context) error {
 		return err
 	}
 	for _, l := range f.http {
-		f.serve(&proxy.Listener{Listener: l})
+		f.serve(&proxy.Listener{Listener: l, Port: f.options.listeners.PublicHTTP})
 	}
 	handshake := f.handshake(server.NewHandshaker(f.options.tls.Handshaker()))
 	for _, l := range f.https {
-		f.serve(&proxy.Listener{Listener: l, Handshake: handshake, Credentials: credentials})
+		f.serve(&proxy.Listener{Listener: l, Port: f.options.listeners.PublicHTTPS, Handshake: handshake, Credentials: credentials})
 	}
 	f.traffic.Store(true)
 	return nil

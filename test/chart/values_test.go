@@ -27,6 +27,8 @@ func TestDefaultArguments(t *testing.T) {
 		"--https-address=:8443",
 		"--ingress-class=podlane",
 		"--metrics-address=:9090",
+		"--public-http-port=80",
+		"--public-https-port=443",
 		"--publish-service=$(POD_NAMESPACE)/podlane",
 		"--shutdown-timeout=240s",
 	}
@@ -66,6 +68,9 @@ func TestArguments(t *testing.T) {
 		{"by proxies that are trusted anyway", "controller.proxyProtocol.enabled=true,controller.extraArgs.trusted-proxies=10.0.0.0/8", "--use-proxy-protocol=true", "--proxy-protocol-trusted="},
 		{"it is off", "controller.proxyProtocol.trusted={10.0.0.0/8}", "", "--proxy-protocol-trusted=10.0.0.0/8"},
 		{"ports", "controller.containerPort.http=9999", "--http-address=:9999", ""},
+		{"the Service's port is what clients use", "controller.service.ports.https=8443", "--public-https-port=8443", ""},
+		{"without a Service that is the container's", "controller.service.enabled=false", "", "--public-http-port=80"},
+		{"a load balancer may map it again", "controller.extraArgs.public-http-port=8000", "--public-http-port=8000", "--public-http-port=80"},
 	} {
 		args := podOf(t, template(t, standard(c.set))).Containers[0].Args
 		all := "\n" + strings.Join(args, "\n") + "\n"
