@@ -19,6 +19,8 @@ type Listeners struct {
 	Admin Addresses
 	// Metrics carries metrics and probes only, for Prometheus and the kubelet.
 	Metrics Addresses
+	// Dashboard adds the dashboard to Admin.
+	Dashboard bool
 	// Profiling adds /debug/pprof/ to Admin.
 	Profiling bool
 
@@ -30,14 +32,14 @@ type Listeners struct {
 func ControllerListeners() *Listeners {
 	return &Listeners{
 		HTTP: Addresses{":8080"}, HTTPS: Addresses{":8443"},
-		Admin: Addresses{"127.0.0.1:9091"}, Metrics: Addresses{":9090"}, hasMetrics: true,
+		Admin: Addresses{"127.0.0.1:9091"}, Metrics: Addresses{":9090"}, Dashboard: true, hasMetrics: true,
 	}
 }
 
 // ServeListeners returns the defaults of `podlane serve`, which stay on this machine.
 func ServeListeners() *Listeners {
 	return &Listeners{
-		HTTP: Addresses{"127.0.0.1:8080"}, HTTPS: Addresses{"127.0.0.1:8443"}, Admin: Addresses{"127.0.0.1:9090"},
+		HTTP: Addresses{"127.0.0.1:8080"}, HTTPS: Addresses{"127.0.0.1:8443"}, Admin: Addresses{"127.0.0.1:9090"}, Dashboard: true,
 	}
 }
 
@@ -56,6 +58,7 @@ func (l *Listeners) AddFlags(fs *pflag.FlagSet) {
 	if l.hasMetrics {
 		fs.Var(&l.Metrics, "metrics-address", "addresses for /metrics, /healthz and /readyz only")
 	}
+	fs.BoolVar(&l.Dashboard, "dashboard", l.Dashboard, "serve a page of what is live under /dashboard/ on --admin-address")
 	fs.BoolVar(&l.Profiling, "profiling", l.Profiling, "serve Go profiles under /debug/pprof/ on --admin-address")
 }
 

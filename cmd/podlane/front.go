@@ -46,6 +46,8 @@ type front struct {
 	failed  chan error
 	serving sync.WaitGroup
 	admin   []*http.Server
+	// endPlots ends what draws the dashboard's plots, nil without one.
+	endPlots context.CancelFunc
 
 	http, https, adminSockets, metricsSockets []net.Listener
 }
@@ -184,6 +186,9 @@ func (f *front) openAdmin(ctx context.Context, a adminPages) error {
 		explain:      &explainer{f.engine, f.certs, a.problems},
 		profiling:    f.options.listeners.Profiling,
 	}
+	if f.options.listeners.Dashboard && len(f.adminSockets) > 0 {
+		f.addDashboard(ctx, p)
+	}
 	f.serveAdmin(f.adminSockets, p.private())
 	f.serveAdmin(f.metricsSockets, p.public())
 	return nil
@@ -316,6 +321,9 @@ func (f *front) close() error {
 	}
 	closeAll(f.adminSockets)
 	closeAll(f.metricsSockets)
+	if f.endPlots != nil {
+		f.endPlots()
+	}
 	f.serving.Wait()
 	return errors.Join(append(errs, f.closeLog())...)
 }

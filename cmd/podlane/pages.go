@@ -12,6 +12,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"podlane.dev/podlane/cmd/podlane/dashboard"
 	"podlane.dev/podlane/proxy/upstream"
 	"podlane.dev/podlane/router"
 	"podlane.dev/podlane/router/ingress"
@@ -30,7 +31,9 @@ type pages struct {
 	synced  func() time.Time
 	applied appliedFunc
 	// explain answers questions; nil answers none.
-	explain   *explainer
+	explain *explainer
+	// page is the dashboard, nil where it is off.
+	page      *dashboard.Dashboard
 	profiling bool
 }
 
@@ -58,6 +61,9 @@ func (p *pages) private() http.Handler {
 	mux := http.NewServeMux()
 	p.addPublic(mux)
 	mux.HandleFunc("GET /{$}", p.index)
+	if p.page != nil {
+		mux.Handle("GET "+dashboard.Path, p.page)
+	}
 	mux.HandleFunc("GET /debug/routes", page(
 		func(w io.Writer) { fmt.Fprint(w, p.table()) },
 		func() any { return describeTable(p.table()) }))
@@ -86,8 +92,17 @@ func (p *pages) private() http.Handler {
 	return refuseRebinding(mux)
 }
 
-func (p *pages) index(w http.ResponseWriter, _ *http.Request) {
-	text := "podlane\n\n/metrics\n/healthz\n/readyz\n/debug/routes\n/debug/endpoints\n/debug/certs\n/debug/problems\n/debug/explain?url=https://app.example.com/\n"
+// index lists the pages; browsers are shown the dashboard.
+func (p *pages) index(w http.ResponseWriter, r *http.Request) {
+	text := "podlane\n\n"
+	if p.page != nil {
+		if strings.Contains(r.Header.Get("Accept"), "text/html") {
+			http.Redirect(w, r, dashboard.Path, http.StatusFound)
+			return
+		}
+		text += dashboard.Path + "\n"
+	}
+	text += "/metrics\n/healthz\n/readyz\n/debug/routes\n/debug/endpoints\n/debug/certs\n/debug/problems\n/debug/explain?url=https://app.example.com/\n"
 	if p.applied != nil {
 		text += "/debug/applied?object=Ingress/NAMESPACE/NAME\n"
 	}
