@@ -69,9 +69,13 @@ func TestAPIServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files, err := filepath.Glob(filepath.Join(root, "chart", "ci", "*-values.yaml"))
-	if err != nil || len(files) < 5 {
-		t.Fatalf("found only %v: %v", files, err)
+	var files []string
+	for _, pattern := range []string{"chart/ci/*-values.yaml", "chart/examples/*.yaml"} {
+		found, err := filepath.Glob(filepath.Join(root, filepath.FromSlash(pattern)))
+		if err != nil || len(found) < 5 {
+			t.Fatalf("found only %v: %v", found, err)
+		}
+		files = append(files, found...)
 	}
 	for _, file := range files {
 		t.Run("chart/"+filepath.Base(file), func(t *testing.T) {
