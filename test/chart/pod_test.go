@@ -139,8 +139,8 @@ func checkFlags(t *testing.T, args []string) {
 	}
 	flags := pflag.NewFlagSet("controller", pflag.ContinueOnError)
 	groups := []config.Group{
-		config.ControllerListeners(), config.ControllerIngress(), config.NewCluster(), config.NewHTTP(), config.NewTLS(),
-		config.NewUpstream(), config.ControllerLog(), config.NewMetrics(), config.ControllerShutdown(),
+		config.ControllerListeners(), config.ControllerIngress(), config.NewCluster(), config.NewHTTP(), config.NewHTTP2(), config.NewTLS(),
+		config.NewUpstream(), config.ControllerLog(), config.NewMetrics(), config.NewTracing(), config.ControllerShutdown(),
 	}
 	for _, g := range groups {
 		g.AddFlags(flags)
