@@ -91,7 +91,7 @@ func explainFolder(p *process, o *explainOptions, address string) (x explained, 
 	log := config.ServeLog()
 	f, err := newFront(frontOptions{
 		listeners: config.ServeListeners(), http: o.http, http2: config.NewHTTP2(), tls: o.tls, upstream: config.NewUpstream(), log: log,
-		metrics: config.NewMetrics(), shutdown: config.ServeShutdown(),
+		metrics: config.NewMetrics(), tracing: config.NewTracing(), shutdown: config.ServeShutdown(),
 		external: upstream.External{Deny: o.ingress.ExternalDeny, Allow: o.ingress.ExternalAllow},
 	}, newLogger(p.stderr, log))
 	if err != nil {

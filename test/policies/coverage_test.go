@@ -26,7 +26,12 @@ type coverage struct {
 // elsewhere are the annotations that need what a file cannot say (certificates, time, many connections): the Go test that sends requests
 // under them, by folder and name.
 var elsewhere = map[string]string{
-	"enable-access-log": "proxy:TestAccessLogOverSockets",
+	"enable-access-log":  "proxy:TestAccessLogOverSockets",
+	"enable-rewrite-log": "proxy:TestRewriteLog",
+
+	"enable-opentelemetry":              "proxy:TestWhatIsTraced",
+	"opentelemetry-trust-incoming-span": "proxy:TestTracesContinue",
+	"opentelemetry-operation-name":      "proxy:TestWhatIsTraced",
 
 	"auth-tls-secret":                       "cmd/podlane:TestServeClientCertificates",
 	"auth-tls-verify-client":                "cmd/podlane:TestServeClientCertificateAnnotations",
