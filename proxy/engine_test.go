@@ -31,7 +31,10 @@ type rig struct {
 	client *http.Client
 }
 
-func newRig(t testing.TB, o proxy.Options) *rig { return newRigBehind(t, o, 0) }
+func newRig(t testing.TB, o proxy.Options) *rig {
+	t.Helper()
+	return newRigBehind(t, o, 0)
+}
 
 // newRigBehind is newRig where clients use another port than the one that is listened on.
 func newRigBehind(t testing.TB, o proxy.Options, port uint16) *rig {
