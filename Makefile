@@ -66,9 +66,25 @@ test: control-plane clients ## Every test; a real control plane is built on firs
 test-fast: ## The tests that need no control plane
 	$(GO) test $(RACE) -timeout 10m $$($(GO) list ./... | grep -v -e /test/e2e -e /test/cluster -e /controllers -e /test/chart)
 
+# In the cluster of KUBECONFIG, or in one that is brought up for it. E2E is for the test program: E2E='-test.run S07'.
+SCENARIOS = PODLANE_E2E=1 $(if $(KUBECONFIG),,$(GO) run ./test/node/cmd/cluster run --) bin/scenarios.test -test.v -test.timeout 60m $(E2E)
+
 .PHONY: e2e
-e2e: control-plane ## The scenarios on a real control plane, with what they measure
+e2e: node scenarios ## The scenarios S1 to S16 in a real cluster: one that is brought up, or that of KUBECONFIG
+	@$(SCENARIOS) -test.skip TestRollouts
+
+.PHONY: e2e-rollouts
+e2e-rollouts: node scenarios ## Rolling updates, Helm upgrades, a dead leader, no API server: at 500 requests a second none may fail (9 minutes)
+	@$(SCENARIOS) -test.run TestRollouts
+
+.PHONY: e2e-processes
+e2e-processes: control-plane ## The scenarios, and more, where Pods are processes, with what they measure; `make test` runs them too
 	$(GO) test -v -count=1 -timeout 30m ./test/e2e
+
+.PHONY: scenarios
+scenarios: # Helm and the program of the tests
+	@$(GO) run ./test/chart/cmd/build
+	@$(GO) test -c -o bin/scenarios.test ./test/scenarios
 
 .PHONY: control-plane
 control-plane: ## Build etcd, kube-apiserver, kube-controller-manager, kubectl and Helm into the cache (once)

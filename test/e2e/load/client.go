@@ -28,11 +28,14 @@ type client struct {
 	conn   net.Conn
 	in     *bufio.Reader
 	sent   int
+	// answered says that the last request got the head of an answer, at least.
+	answered bool
 }
 
 // exchange sends one request, checks the answer and returns the name of the Pod that gave it.
 func (c *client) exchange(ctx context.Context) (pod string, err error) {
 	c.sent++
+	c.answered = false
 	id := fmt.Sprintf("%s-%d", c.name, c.sent)
 	if err := c.connect(ctx); err != nil {
 		return "", err
@@ -54,6 +57,7 @@ func (c *client) exchange(ctx context.Context) (pod string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("read the head: %w", err)
 	}
+	c.answered = true
 	defer answer.Body.Close()
 	got, err := io.ReadAll(answer.Body)
 	if err != nil {

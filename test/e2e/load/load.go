@@ -30,6 +30,9 @@ type Options struct {
 	Rate, Clients int
 	// KeepAlive keeps each client's connection. Without it each request has a connection of its own.
 	KeepAlive bool
+	// Reconnects is how often a client tries again, over a new connection and a little later each time, when it got no answer at all: that
+	// is what a client does whose connection broke. An answer is taken as it is. None unless set.
+	Reconnects int
 	// Upload and Download are the lengths of the bodies.
 	Upload, Download int
 }
@@ -47,6 +50,9 @@ func Fixed(address string) func() string { return func() string { return address
 // A Result is what became of a load. It may be added up.
 type Result struct {
 	Sent, Failed int
+	// Reconnected counts the tries that got no answer and were followed by another; Breaks are some of them with the time.
+	Reconnected int
+	Breaks      []string
 	// Corrupt counts the failures that are wrong bytes; they are in Failed too.
 	Corrupt int
 	// Failures counts by kind; Examples are some of them with the time.
@@ -62,6 +68,9 @@ type Result struct {
 func (r *Result) String() string {
 	parts := []string{fmt.Sprintf("%d sent, %d failed, p50 %s, p99 %s, max %s", r.Sent, r.Failed,
 		r.Quantile(0.5).Round(time.Microsecond), r.Quantile(0.99).Round(time.Microsecond), r.Quantile(1).Round(time.Microsecond))}
+	if r.Reconnected > 0 {
+		parts = append(parts, fmt.Sprintf("%d reconnected, first: %s", r.Reconnected, strings.Join(r.Breaks, " | ")))
+	}
 	for _, k := range slices.Sorted(maps.Keys(r.Failures)) {
 		parts = append(parts, fmt.Sprintf("%d× %s", r.Failures[k], k))
 	}
@@ -82,9 +91,9 @@ func (r *Result) Quantile(q float64) time.Duration {
 
 // Add adds another result to r.
 func (r *Result) Add(o *Result) {
-	r.Sent, r.Failed, r.Corrupt = r.Sent+o.Sent, r.Failed+o.Failed, r.Corrupt+o.Corrupt
+	r.Sent, r.Failed, r.Corrupt, r.Reconnected = r.Sent+o.Sent, r.Failed+o.Failed, r.Corrupt+o.Corrupt, r.Reconnected+o.Reconnected
 	r.Failures, r.Pods = sum(r.Failures, o.Failures), sum(r.Pods, o.Pods)
-	r.Examples = append(r.Examples, o.Examples...)
+	r.Examples, r.Breaks = append(r.Examples, o.Examples...), append(r.Breaks, o.Breaks...)
 	r.Took = append(r.Took, o.Took...)
 }
 
@@ -98,7 +107,7 @@ func sum(a, b map[string]int) map[string]int {
 	return out
 }
 
-// maxExamples bounds Result.Examples of one load.
+// maxExamples bounds Result.Examples and Result.Breaks of one load.
 const maxExamples = 5
 
 // A Load is a stream of requests that goes on until Stop.
@@ -146,10 +155,31 @@ func (l *Load) run(ctx context.Context, c *client, period, offset time.Duration)
 		next = next.Add(period)
 		began := time.Now()
 		// Stop ends the load between requests, never within one.
-		pod, err := c.exchange(context.WithoutCancel(ctx))
+		pod, err := l.exchange(context.WithoutCancel(ctx), c)
 		l.note(pod, began, err)
 	}
 }
+
+// exchange is one request, over as many connections as the client has patience for.
+func (l *Load) exchange(ctx context.Context, c *client) (pod string, err error) {
+	for try := 1; ; try++ {
+		began := time.Now()
+		pod, err = c.exchange(ctx)
+		if err == nil || c.answered || try > l.o.Reconnects {
+			return pod, err
+		}
+		l.mu.Lock()
+		l.result.Reconnected++
+		if len(l.result.Breaks) < maxExamples {
+			l.result.Breaks = append(l.result.Breaks, example(began, err))
+		}
+		l.mu.Unlock()
+		time.Sleep(time.Duration(try) * pause)
+	}
+}
+
+// pause is how long a client waits before it connects again for the first time.
+const pause = 50 * time.Millisecond
 
 func (l *Load) note(pod string, began time.Time, err error) {
 	took := time.Since(began)
@@ -168,8 +198,13 @@ func (l *Load) note(pod string, began time.Time, err error) {
 		r.Corrupt++
 	}
 	if len(r.Examples) < maxExamples {
-		r.Examples = append(r.Examples, fmt.Sprintf("%s after %s: %v", began.Format("15:04:05.000"), took.Round(time.Millisecond), err))
+		r.Examples = append(r.Examples, example(began, err))
 	}
+}
+
+// example says when a try began that has just failed, how long it took, and what was wrong.
+func example(began time.Time, err error) string {
+	return fmt.Sprintf("%s after %s: %v", began.Format("15:04:05.000"), time.Since(began).Round(time.Millisecond), err)
 }
 
 // Sent is the number of requests that were answered or failed so far.
@@ -191,6 +226,13 @@ func (l *Load) Failed() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.result.Failed
+}
+
+// Reconnected is the number of tries so far that got no answer and were followed by another.
+func (l *Load) Reconnected() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.result.Reconnected
 }
 
 // Stop lets the requests in flight end and returns what became of all.

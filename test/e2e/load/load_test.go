@@ -16,6 +16,7 @@ import (
 type answerer struct {
 	wrong       atomic.Value // string
 	connections atomic.Int64
+	requests    atomic.Int64
 }
 
 func (a *answerer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -38,6 +39,10 @@ func (a *answerer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		body[17]++
 	case "short":
 		h.Set("Content-Length", "1001")
+	case "every other":
+		if a.requests.Add(1)%2 == 1 {
+			panic(http.ErrAbortHandler)
+		}
 	case "drop":
 		panic(http.ErrAbortHandler)
 	}
@@ -81,6 +86,21 @@ func TestEveryFaultIsSeen(t *testing.T) {
 		if r.Failed != r.Sent || r.Failed == 0 || corrupt != (r.Corrupt > 0) || len(r.Examples) != maxExamples {
 			t.Errorf("%s: %s", wrong, r)
 		}
+	}
+}
+
+// A client that reconnects gets its answer where a connection breaks, and takes an answer as it is.
+func TestReconnect(t *testing.T) {
+	for _, keep := range []bool{true, false} {
+		if r, _ := run(t, "every other", Options{KeepAlive: keep, Reconnects: 10}); r.Failed > 0 || r.Reconnected == 0 {
+			t.Errorf("keep-alive %t: %s", keep, r)
+		}
+	}
+	if r, _ := run(t, "status", Options{Reconnects: 10}); r.Failed != r.Sent || r.Reconnected > 0 {
+		t.Errorf("an error was asked for again: %s", r)
+	}
+	if r, _ := run(t, "drop", Options{Reconnects: 2}); r.Failed != r.Sent || r.Reconnected != 2*r.Sent {
+		t.Errorf("all tries fail: %s", r)
 	}
 }
 
