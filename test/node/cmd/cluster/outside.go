@@ -41,7 +41,14 @@ func up(c commandLine) (int, error) {
 		return 0, err
 	}
 	defer reach.close()
-	return host(c.dir, reachEnv+"="+strings.Join(reach.addresses(), ","), verbEnv+"=up")
+	asked := make(chan os.Signal, 1) // the sandbox is ended by the same signals
+	signal.Notify(asked, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	code, err := host(c.dir, reachEnv+"="+strings.Join(reach.addresses(), ","), verbEnv+"=up")
+	if len(asked) > 0 && err == nil {
+		fmt.Fprintln(os.Stderr, "\nthe cluster has ended; everything of it is removed")
+		return 0, nil
+	}
+	return code, err
 }
 
 // run brings a cluster up in a folder of its own for one command.
