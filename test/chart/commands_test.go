@@ -58,7 +58,7 @@ func checkCommand(t *testing.T, document string, words []string) []string {
 			r.Namespace = words[i]
 		case "-f":
 			i++ // a file that the user makes
-		case "upgrade", "install", "--install", "--create-namespace", "--reuse-values":
+		case "upgrade", "install", "--install", "--create-namespace", "--reuse-values", "--wait":
 		default:
 			operands = append(operands, words[i])
 		}
