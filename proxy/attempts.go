@@ -21,7 +21,8 @@ const maxGone = 16
 // allow: (a) an endpoint that cannot be connected to is passed over, whatever the method; (b) a pooled connection that ends before
 // a byte of the answer is replaced once by a fresh one, where the method and the body can bear it; (c) a request that the Pod says it
 // has not processed, which HTTP/2 can, is sent again. A Pod that shuts down closes its idle connections and refuses others: the fresh connection
-// of (b) may be to the next endpoint, by (a).
+// of (b) may be to the next endpoint, by (a). (d) A fresh connection that ends before a byte of the answer is replaced once by one to another
+// endpoint, under the conditions of (b): a Pod that closes its listener resets what its kernel has accepted and it has not.
 //
 // Where the Route has rules of its own, they hold in place of (a) and (b): see mayRepeat.
 func (s *session) attempt(l *lane) (*pod, failure) {
@@ -51,6 +52,11 @@ func (s *session) attempt(l *lane) (*pod, failure) {
 			} // else the next endpoint
 		case again == anywhere && a.refused < maxRefused:
 			a.refused++
+			a.last = f
+			s.rewind()
+		case again == onAnother && !a.repeated && a.rules == nil && l.pool.AllowRetry():
+			a.repeated = true
+			a.tried.Add(ep)
 			a.last = f
 			s.rewind()
 		case f != failure{}:
@@ -116,9 +122,10 @@ func (s *session) choose(l *lane, tried *upstream.Tried) *upstream.Endpoint {
 type repetition uint8
 
 const (
-	never    repetition = iota
-	onFresh             // once, on a fresh connection
-	anywhere            // as if it had never been sent
+	never     repetition = iota
+	onFresh              // once, on a fresh connection
+	onAnother            // once, on another endpoint
+	anywhere             // as if it had never been sent
 )
 
 // maxRefused bounds how often one request is sent again because a Pod has not processed it.

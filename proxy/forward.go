@@ -275,6 +275,9 @@ func (s *session) judge(pod *pod, err error) (f failure, again repetition) {
 		return failReset, never
 	case !reused:
 		ep.Failed(upstream.Reset)
+		if repeatable {
+			return failReset, onAnother
+		}
 		return failReset, never
 	case repeatable:
 		return failReset, onFresh

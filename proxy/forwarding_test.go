@@ -286,7 +286,10 @@ func TestNextUpstream(t *testing.T) {
 		want   int
 		tries  int
 	}{
-		{"nothing said, reset", hang, 1, "GET", nil, nil, 502, 1},
+		{"nothing said, reset", hang, 1, "GET", nil, nil, 200, 2},
+		{"nothing said, two bad", hang, 2, "GET", nil, nil, 502, 2},
+		{"nothing said, a PUT with its body, reset", hang, 1, "PUT", []byte("short"), nil, 200, 2},
+		{"nothing said, a POST, reset", hang, 1, "POST", []byte("short"), nil, 502, 1},
 		{"nothing said, 503", status(503), 1, "GET", nil, nil, 503, 1},
 		{"error", hang, 1, "GET", nil, map[string]string{"proxy-next-upstream": "error"}, 200, 2},
 		{"error, two bad", hang, 2, "GET", nil, map[string]string{"proxy-next-upstream": "error"}, 200, 3},

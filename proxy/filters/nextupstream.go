@@ -47,7 +47,7 @@ func NextUpstream() Policy {
 		Of: policy.Of[Again]{
 			Name: "next-upstream",
 			Doc: "Says when a request is tried again on another Pod. Without any of these keys that is so after a connect that failed (up to three), after a " +
-				"connection from the pool that ended before a byte of the answer (once, if the method can bear it), and for requests that a Pod says it has " +
+				"connection that ended before a byte of the answer (once, if the method can bear it), and for requests that a Pod says it has " +
 				"not processed. With one of them nginx's rules hold: what has been sent in part can be sent again only if its body was read first (see " +
 				"proxy-request-buffering), and POST, LOCK and PATCH not at all unless non_idempotent is given.",
 			Keys:      nextUpstreamKeys(),
