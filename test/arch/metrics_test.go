@@ -28,11 +28,11 @@ func allMetrics(t *testing.T) []*dto.MetricFamily {
 		t.Fatal(err)
 	}
 	m.Route(router.RouteID{}, router.Service{}).Observe(&observe.Served{Status: 200, FirstByte: 1, Connect: 1})
-	for _, make := range []func(string){
+	for _, show := range []func(string){
 		func(why string) { m.ConnectionClosed(why) }, func(why string) { m.Rejected(why) }, func(why string) { m.HandshakeFailed(why) },
 		func(why string) { m.ConnectFailed(why) }, func(why string) { m.Panicked(why) }, func(why string) { m.Mirrored(why) },
 	} {
-		make("x")
+		show("x")
 	}
 	m.SetProblems(map[string]int{"X": 1})
 	m.SetRole(observe.Leader)
