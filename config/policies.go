@@ -51,6 +51,7 @@ func Policies() []filters.Policy {
 		filters.Mirrors(),
 		filters.Fields(),
 		filters.Refused(),
+		filters.HostCiphers(words),
 		filters.SSLPassthrough(),
 		filters.BackendProtocol(),
 		filters.ServiceUpstream(),

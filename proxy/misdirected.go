@@ -13,14 +13,15 @@ type direction uint8
 const (
 	// right: the host asks for nothing else than the handshake did.
 	right direction = iota
-	// elsewhere: the host asks for something else than that of the server name, so the connection is the wrong one.
+	// elsewhere: the host asks for something else than that of the server name, or does not offer the cipher that is spoken, so the connection is the
+	// wrong one.
 	elsewhere
 	// outdated: it is the right host, but what it asks for has changed since the handshake, and what the client showed then does not do any more; or
 	// its TLS passes through to its Pods (now, if the handshake was for this very name), so that neither end has met the other's certificate.
 	outdated
 )
 
-// direction compares what the host of x asks for with what the handshake asked. Where neither asks for anything, it looks at two pointers.
+// direction compares what the host of x asks for with what the handshake asked. Where neither asks for anything, it looks at three pointers.
 // Requests in clear showed nothing and may go anywhere: it is the chain's to refuse them.
 func (l *live) direction(x *exchange.Exchange) direction {
 	c, t := &x.Client, l.table
@@ -30,7 +31,10 @@ func (l *live) direction(x *exchange.Exchange) direction {
 	if l.passesThrough(text(x.Request.Hostname)) != nil {
 		return outdated
 	}
-	wanted := wantedOf(x, t)
+	wanted, suites := wantedOf(x, t)
+	if !suites.Admits(c.TLSVersion, c.CipherSuite) && l.others(c.ServerName, suites) {
+		return elsewhere
+	}
 	if wanted == nil && c.Credentials == nil {
 		return right
 	}
@@ -46,12 +50,20 @@ func (l *live) direction(x *exchange.Exchange) direction {
 	return right
 }
 
-// wantedOf returns what the host of x asks for. Routes know it; where only the catch-all answers, or nobody, the host is looked up.
-func wantedOf(x *exchange.Exchange, t *router.Table) *router.TLSPolicy {
+// others says whether the host of a server name offers other ciphers than suites. Where it offers the same, the connection is older than these are,
+// and is as good as it was: handshakes that begin later obey.
+func (l *live) others(serverName string, suites *router.TLSCiphers) bool {
+	_, offered := l.table.TLS(serverName)
+	return !suites.Same(offered)
+}
+
+// wantedOf returns what the host of x asks for, and which ciphers it offers. Routes know it; where only the catch-all answers, or nobody, the host is
+// looked up.
+func wantedOf(x *exchange.Exchange, t *router.Table) (*router.TLSPolicy, *router.TLSCiphers) {
 	if x.Route != nil && x.Route != t.CatchAll() {
-		return x.Route.TLS
+		return x.Route.TLS, x.Route.Ciphers
 	}
-	return t.TLSPolicy(text(x.Request.Hostname))
+	return t.TLS(text(x.Request.Hostname))
 }
 
 // misdirected answers 421 (RFC 9110 section 15.5.20): the client may ask again over a connection of its own. One that is outdated carries nothing

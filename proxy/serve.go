@@ -256,7 +256,7 @@ func (c *conn) handshake(l *Listener) bool {
 		return false
 	}
 	state := tc.ConnectionState()
-	c.client.TLS, c.client.TLSVersion, c.client.ServerName = true, state.Version, strings.ToLower(state.ServerName)
+	c.client.TLS, c.client.TLSVersion, c.client.CipherSuite, c.client.ServerName = true, state.Version, state.CipherSuite, strings.ToLower(state.ServerName)
 	if l.Credentials != nil {
 		c.client.Credentials = l.Credentials(tc)
 	}

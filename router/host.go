@@ -21,6 +21,7 @@ type Host struct {
 	defaultPath *Route
 	routes      []*Route // in match order, the default last
 	tls         *TLSPolicy
+	ciphers     *TLSCiphers
 }
 
 // node is one path element of the trie of Prefix routes.
@@ -56,6 +57,9 @@ func NewHost(name string, routes []*Route) *Host {
 	for _, r := range routes {
 		if h.tls == nil {
 			h.tls = r.TLS
+		}
+		if h.ciphers == nil {
+			h.ciphers = r.Ciphers
 		}
 		if r.IsDefault {
 			if h.defaultPath == nil {
@@ -249,6 +253,9 @@ func (h *Host) Name() string { return h.name }
 
 // TLS returns what the host asks of its clients, nil for nothing.
 func (h *Host) TLS() *TLSPolicy { return h.tls }
+
+// Ciphers returns the cipher suites that the host offers, nil for those of all hosts.
+func (h *Host) Ciphers() *TLSCiphers { return h.ciphers }
 
 // Routes returns the host's routes in the order in which they match: Exact before Prefix, longer paths first, the default
 // last. The caller must not change the slice.

@@ -146,6 +146,8 @@ type Route struct {
 	IsDefault bool
 	// TLS is what the Route's host asks of its clients, nil for nothing. It is the same for all Routes of a host.
 	TLS *TLSPolicy
+	// Ciphers are the cipher suites that the Route's host offers, nil for those of all hosts. They are the same for all Routes of a host.
+	Ciphers *TLSCiphers
 
 	attachment atomic.Pointer[any]
 }

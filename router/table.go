@@ -176,13 +176,19 @@ func (t *Table) HasHost(host string) bool {
 // here, and in the same way as Lookup looks for Routes, so that what a client was asked for is what its requests need. host is lower-case, without
 // a port or a trailing dot, and may be empty.
 func (t *Table) TLSPolicy(host string) *TLSPolicy {
+	p, _ := t.TLS(host)
+	return p
+}
+
+// TLS returns what TLSPolicy does, and the cipher suites that the host offers, nil for those of all hosts.
+func (t *Table) TLS(host string) (*TLSPolicy, *TLSCiphers) {
 	if h := t.host(host, nil); h != nil {
-		return h.tls
+		return h.tls, h.ciphers
 	}
 	if t.catchAll != nil {
-		return t.catchAll.TLS
+		return t.catchAll.TLS, t.catchAll.Ciphers
 	}
-	return nil
+	return nil, nil
 }
 
 // TicketKeys returns the keys of TLS session tickets that all replicas share, or nil.

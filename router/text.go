@@ -80,6 +80,9 @@ func (r *Route) String() string {
 	if r.TLS != nil {
 		fmt.Fprintf(&b, "; client certificate %s, Secret %s/%s of %s", r.TLS.Verify, r.TLS.Authority.Namespace, r.TLS.Authority.Secret, r.TLS.Owner)
 	}
+	if r.Ciphers != nil {
+		fmt.Fprintf(&b, "; ciphers %s", r.Ciphers)
+	}
 	if r.Passthrough.On {
 		b.WriteString("; TLS passes through")
 	}

@@ -157,10 +157,11 @@ type Client struct {
 	Addr netip.Addr
 	// Local is our end of the socket.
 	Local netip.AddrPort
-	// TLS says that the connection is encrypted; ServerName is its SNI in lower case, TLSVersion crypto/tls's number.
-	TLS        bool
-	ServerName string
-	TLSVersion uint16
+	// TLS says that the connection is encrypted; ServerName is its SNI in lower case, TLSVersion and CipherSuite crypto/tls's numbers.
+	TLS         bool
+	ServerName  string
+	TLSVersion  uint16
+	CipherSuite uint16
 	// Credentials are nil where the handshake did not ask for a certificate.
 	Credentials Credentials
 	// Proto and Port are what the client used: https and 443 behind a trusted proxy that terminated TLS.

@@ -70,8 +70,6 @@ func refusals() []policy.Refusal {
 		"jaeger-debug-header", "jaeger-baggage-header", "jaeger-trace-baggage-header-prefix")
 	add(policy.ConfigMap, policy.Refusal{Why: "there are no files here whose type it would be: Pods say theirs, and Podlane's own answers are text/plain", Harmless: true}, "default-type=text/html")
 	add(policy.ConfigMap, policy.Refusal{Why: "Go's TLS has no finite-field Diffie-Hellman, so there is nothing to set", Harmless: true}, "ssl-dh-param")
-	add(policy.Annotation, policy.Refusal{Why: "the ciphers are the same for all hosts", Instead: "write it in the ConfigMap"}, "ssl-ciphers")
-	add(policy.Everywhere, policy.Refusal{Why: "Go's TLS chooses among the ciphers that both sides have by what is fast on both, in any case", Harmless: true}, "ssl-prefer-server-ciphers")
 	add(policy.ConfigMap, policy.Refusal{Why: "sessions are resumed by tickets, which need no cache", Instead: "see ssl-session-tickets", Harmless: true},
 		"ssl-session-cache=true", "ssl-session-cache-size=10m")
 	add(policy.ConfigMap, policy.Refusal{Why: "tickets are good for as long as their keys are, and for a week at most", Instead: "change ssl-session-ticket-key to end them", Harmless: true},

@@ -182,6 +182,7 @@ func genIngress(t dice, name types.NamespacedName) *networkingv1.Ingress {
 		map[string]string{"podlane.dev/auth-tls-secret": pick(t, "x", "y", "a/x", "b/z"), "podlane.dev/auth-tls-match-cn": pick(t, "", "CN=a")},
 		map[string]string{"podlane.dev/backend-protocol": pick(t, "HTTPS", "GRPC", "HTTP", "bad"), "podlane.dev/proxy-ssl-secret": pick(t, "x", "y", "b/z")},
 		map[string]string{"podlane.dev/proxy-ssl-secret": pick(t, "x", "y", "z"), "podlane.dev/proxy-ssl-verify": pick(t, "on", "off")},
+		map[string]string{"podlane.dev/ssl-ciphers": pick(t, "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384:x", "x")},
 		map[string]string{"podlane.dev/ssl-passthrough": pick(t, "true", "true", "false", "maybe")},
 		map[string]string{"podlane.dev/auth-tls-secret": "x", "podlane.dev/auth-tls-verify-client": pick(t, "off", "on", "bad", "optional")})
 	if t.below(3) == 0 {

@@ -192,7 +192,7 @@ func (h *hostAuth) overridden(own *clientAuth) string {
 func defaultState(winner *compiled, old *router.Route) routeState {
 	return routeState{
 		id:        router.RouteID{Namespace: winner.object.Namespace, Ingress: winner.object.Name},
-		isDefault: true, tls: winner.auth.tlsPolicy(), old: old,
+		isDefault: true, tls: winner.auth.tlsPolicy(), ciphers: winner.ciphers, old: old,
 		denied: cmp.Or(winner.policies.denied, winner.auth.deniedBy()),
 	}
 }

@@ -43,6 +43,10 @@ type compiled struct {
 	policies *policySet
 	// auth is what it asks of the clients of its hosts, nil where it says nothing about them.
 	auth *clientAuth
+	// ciphers are those that its hosts offer, nil where it says nothing about them.
+	ciphers *router.TLSCiphers
+	// ciphersField is the annotation by which it says so.
+	ciphersField string
 	// rewrite is what it says about its paths, canary which requests it takes from others.
 	rewrite router.Rewrite
 	canary  router.Canary
@@ -167,6 +171,7 @@ func (c *compiler) compile(old *compiled) {
 	c.out.canary, _ = c.out.policies.value(router.CanaryFamily).(router.Canary)
 	c.out.names, _ = c.out.policies.value(router.ServerNamesFamily).(router.ServerNames)
 	c.clientAuth(old.auth)
+	c.ciphers(old.ciphers)
 	c.passthrough()
 	c.pods()
 	c.errors()

@@ -48,7 +48,7 @@ type limit struct{ RPS, Burst int }
 // testFamilies are one family that is ignored when it is invalid, one that denies, one that panics, and those that Build knows.
 func testFamilies() []policy.Family {
 	return []policy.Family{
-		clientAuthFamily(), podSchemeFamily(), podTLSFamily(),
+		clientAuthFamily(), podSchemeFamily(), podTLSFamily(), ciphersFamily(),
 		&policy.Of[router.Passthrough]{
 			Name: router.PassthroughFamily, Doc: "TLS to Pods.", IfInvalid: policy.Ignore,
 			Keys: []policy.Key{{Name: "ssl-passthrough", Kind: policy.Bool, Doc: "On or off.", Example: "true"}},

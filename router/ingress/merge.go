@@ -66,6 +66,7 @@ type merger struct {
 	name           string
 	hasCertificate bool
 	auth           hostAuth
+	ciphers        *router.TLSCiphers
 	through        hostPassthrough
 	paths          hostPaths
 	canaries       map[pathKey][]*canaryClaim
@@ -87,6 +88,7 @@ type claimedPath struct {
 func (s *hostState) merge(name string, hasCertificate bool, old *router.Host) (*router.Host, []Problem) {
 	m := &merger{name: name, hasCertificate: hasCertificate, taken: make(map[pathKey]claimedPath), canaries: make(map[pathKey][]*canaryClaim), paths: s.readsPaths()}
 	m.auth, m.problems = s.decideAuth(name)
+	m.decideCiphers(s)
 	m.decidePassthrough(s)
 	if old != nil {
 		m.old = make(map[router.RouteID]*router.Route, len(old.Routes()))
@@ -147,7 +149,7 @@ func (m *merger) path(c *compiled, claim *pathClaim) {
 // state returns what a Route of c has on this host besides its backend.
 func (m *merger) state(c *compiled, id router.RouteID, rank rootRank) routeState {
 	return routeState{
-		id: id, hasCertificate: m.hasCertificate, compat: m.paths.compat, old: m.old[id], tls: m.auth.policy, through: m.through.of(c, rank),
+		id: id, hasCertificate: m.hasCertificate, compat: m.paths.compat, old: m.old[id], tls: m.auth.policy, ciphers: m.ciphers, through: m.through.of(c, rank),
 		denied: cmp.Or(c.policies.denied, c.auth.deniedBy(), m.auth.denied, m.auth.refused[c]),
 	}
 }
@@ -206,6 +208,7 @@ type routeState struct {
 	sendTo         string
 	pattern        *router.Pattern
 	tls            *router.TLSPolicy
+	ciphers        *router.TLSCiphers
 	through        router.Passthrough
 	denied         string
 	// canary is the Ingress that shares its requests, nil for none.
@@ -220,7 +223,7 @@ func newRoute(c *compiled, backend router.Backend, state routeState) *router.Rou
 	next := &router.Route{
 		ID: state.id, UID: c.object.UID, Backends: []router.Backend{backend},
 		Policies: c.policies.values, Denied: state.denied, Pattern: state.pattern, Compat: state.compat, AppendSlash: state.appendSlash, SendTo: state.sendTo,
-		HasCertificate: state.hasCertificate, IsDefault: state.isDefault, TLS: state.tls, Passthrough: state.through, ErrorBackend: c.errorBackend,
+		HasCertificate: state.hasCertificate, IsDefault: state.isDefault, TLS: state.tls, Ciphers: state.ciphers, Passthrough: state.through, ErrorBackend: c.errorBackend,
 	}
 	if state.canary != nil {
 		var before *router.Alternative
@@ -259,8 +262,13 @@ func sameBackend(a, b router.Backend) bool {
 // sameRoute says whether two Routes of one ID are equal, but for what hangs from them.
 func sameRoute(a, b *router.Route) bool {
 	return a.ID == b.ID && a.UID == b.UID && a.HasCertificate == b.HasCertificate && a.IsDefault == b.IsDefault && a.Denied == b.Denied &&
-		a.TLS == b.TLS && a.Passthrough == b.Passthrough && a.Pattern == b.Pattern && a.Compat == b.Compat && a.AppendSlash == b.AppendSlash && a.SendTo == b.SendTo &&
+		sameHandshake(a, b) && a.Pattern == b.Pattern && a.Compat == b.Compat && a.AppendSlash == b.AppendSlash && a.SendTo == b.SendTo &&
 		a.Alternative == b.Alternative && a.ErrorBackend == b.ErrorBackend && slices.Equal(a.Backends, b.Backends) && sameValues(a.Policies, b.Policies)
+}
+
+// sameHandshake says whether two Routes say the same about what comes before a request.
+func sameHandshake(a, b *router.Route) bool {
+	return a.TLS == b.TLS && a.Ciphers == b.Ciphers && a.Passthrough == b.Passthrough
 }
 
 // sameValues says whether a and b are one slice, or empty. Values of unknown types cannot be compared, but a policySet is

@@ -64,6 +64,10 @@ const (
 	CertificateMismatch Reason = "CertificateMismatch"
 	// ClientAuthConflict: another Ingress decides which clients the host admits.
 	ClientAuthConflict Reason = "ClientAuthConflict"
+	// CiphersUnknown: some of the cipher suites that a host shall offer are none that could be.
+	CiphersUnknown Reason = "CiphersUnknown"
+	// CiphersConflict: another Ingress decides which cipher suites the host offers.
+	CiphersConflict Reason = "CiphersConflict"
 	// PassthroughRefused: TLS does not pass through where an annotation asks for it.
 	PassthroughRefused Reason = "PassthroughRefused"
 	// NoCertificate: spec.tls names no Secret and the operator gave no default certificate.
@@ -118,7 +122,7 @@ func Reasons() []Reason {
 		InvalidHost, InvalidPath, InvalidPathType, PathNormalized, PathNotPattern, PathConflict, DefaultBackendConflict,
 		InvalidPattern, CompatPattern, CompatSlash, CanaryUnused, AliasConflict,
 		NoBackend, BackendInvalid, BackendResource, ServiceMissing, PortMissing, ExternalNameRefused, UnknownAppProtocol,
-		SecretMissing, SecretInvalid, SecretForbidden, CertificateConflict, CertificateMismatch, ClientAuthConflict, PassthroughRefused, NoCertificate,
+		SecretMissing, SecretInvalid, SecretForbidden, CertificateConflict, CertificateMismatch, ClientAuthConflict, CiphersUnknown, CiphersConflict, PassthroughRefused, NoCertificate,
 		UnsupportedAnnotation, InvalidAnnotation, OverriddenAnnotation, PolicyFailed, RefusedAnnotation, ConfigMapMissing, ConfigMapForbidden,
 		UnsupportedSetting, InvalidSetting, RefusedSetting, InvalidOption, MassRemoval,
 		ManifestInvalid, NotManifest, NoService, UnknownField, OldVersion, DuplicateObject,

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,8 +13,8 @@ import (
 	"podlane.dev/podlane/tls/certs"
 )
 
-// A chooser decides, when a ClientHello is complete, what its handshake goes on with. A host that asks for certificates has a tls.Config of its
-// own, which is made once for each policy. What the client shows is judged, but the handshake completes whatever the verdict: the answer is
+// A chooser decides, when a ClientHello is complete, what its handshake goes on with. A host that asks for certificates, or offers ciphers of its own,
+// has a tls.Config of its own, which is made once for each policy and choice of ciphers. What the client shows is judged, but the handshake completes whatever the verdict: the answer is
 // HTTP's, where the client can read it.
 type chooser struct {
 	store *certs.Store
@@ -27,8 +28,10 @@ type chooser struct {
 
 // The purposes of ticket keys.
 const (
-	plainTickets  = "podlane session tickets"
-	policyTickets = "podlane session tickets of policy %x"
+	plainTickets   = "podlane session tickets"
+	policyTickets  = "podlane session tickets of policy %x"
+	ciphersTickets = "podlane session tickets of ciphers %x"
+	bothTickets    = "podlane session tickets of policy %x and ciphers %x"
 )
 
 // newChooser returns the chooser of base, for tls.Config.GetConfigForClient.
@@ -65,14 +68,17 @@ func (c *chooser) choose(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	if c.store.Refuses(name) {
 		return c.strange, nil
 	}
-	p := table.TLSPolicy(name)
+	p, suites := table.TLS(name)
 	switch {
+	case p == nil && suites != nil:
+		s := c.suitedTo(suites)
+		return s.Config, s.follow(keys)
 	case p == nil && c.obeys != nil:
 		return c.plain.Config, nil
 	case p == nil:
 		return nil, nil //nolint:nilnil // crypto/tls: go on with the listener's own
 	}
-	a := c.askerOf(p)
+	a := c.askerOf(p, suites)
 	if err := a.follow(keys); err != nil {
 		return nil, err
 	}
@@ -83,18 +89,51 @@ func (c *chooser) choose(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	return a.configFor(credentials), nil
 }
 
-// An asker is what the handshakes of one policy need.
-type asker struct {
+// A suited is what the handshakes of hosts need that offer ciphers of their own, and ask for nothing.
+type suited struct {
 	keyedConfig
 	of *chooser
 }
 
-// askerOf returns the asker of a policy, which hangs from it.
-func (c *chooser) askerOf(p *router.TLSPolicy) *asker {
-	if a, ok := p.Attachment().(*asker); ok && a.of == c {
-		return a
+// suitedTo returns the suited of a choice of ciphers, which hangs from it.
+func (c *chooser) suitedTo(suites *router.TLSCiphers) *suited {
+	if s, ok := suites.Attachment().(*suited); ok && s.of == c {
+		return s
 	}
-	a := &asker{of: c, keyedConfig: keyedConfig{Config: c.plain.Clone(), purpose: fmt.Sprintf(policyTickets, p.ID())}}
+	s := &suited{of: c, keyedConfig: keyedConfig{Config: c.plain.Clone(), purpose: fmt.Sprintf(ciphersTickets, suites.ID())}}
+	s.GetConfigForClient = nil
+	s.CipherSuites = slices.Clone(suites.Suites)
+	suites.Attach(s) // two at a time make two that are alike
+	return s
+}
+
+// An asker is what the handshakes of one policy need.
+type asker struct {
+	keyedConfig
+	of *chooser
+	// suites are the ciphers that it offers, nil for those of all hosts.
+	suites *router.TLSCiphers
+}
+
+// askers hang from a policy: the hosts that have it may offer different ciphers. The latest is the first, and there are at most maxAskers; one that is
+// made again is as it was, so more than that would only cost time.
+type askers []*asker
+
+const maxAskers = 8
+
+// askerOf returns the asker of a policy where the host offers suites, which may be nil.
+func (c *chooser) askerOf(p *router.TLSPolicy, suites *router.TLSCiphers) *asker {
+	known, _ := p.Attachment().(askers)
+	for _, a := range known {
+		if a.of == c && a.suites.Same(suites) {
+			return a
+		}
+	}
+	a := &asker{of: c, suites: suites, keyedConfig: keyedConfig{Config: c.plain.Clone(), purpose: fmt.Sprintf(policyTickets, p.ID())}}
+	if suites != nil {
+		a.CipherSuites = slices.Clone(suites.Suites)
+		a.purpose = fmt.Sprintf(bothTickets, p.ID(), suites.ID())
+	}
 	a.GetConfigForClient = nil
 	a.ClientAuth = tls.RequestClientCert
 	a.VerifyPeerCertificate = boundCertificates
@@ -102,7 +141,8 @@ func (c *chooser) askerOf(p *router.TLSPolicy) *asker {
 		// The client is told whose certificates are of use. Where those of others are welcome, nobody is named.
 		a.ClientCAs = verifierOf(p.Authority).named
 	}
-	p.Attach(a) // two at a time make two that are alike
+	known = append(askers{a}, known[:min(len(known), maxAskers-1)]...)
+	p.Attach(known) // two at a time make two that are alike
 	return a
 }
 

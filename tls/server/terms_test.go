@@ -13,7 +13,8 @@ import (
 // TestTermsChange: handshakes obey what is said while the process runs, in all that is said and in nothing else, and what Options say holds again.
 func TestTermsChange(t *testing.T) {
 	var terms atomic.Pointer[server.Terms]
-	table := tableWith(nil, map[string]*router.TLSPolicy{"asks.test": policyOf(router.VerifyOptionalNoCA, trust(nil))})
+	hosts := tableOf(nil, map[string]demands{"asks.test": {policy: policyOf(router.VerifyOptionalNoCA, trust(nil))}, "own.test": {suites: []uint16{gcm256}}})
+	table := func() *router.Table { return hosts }
 	config := newConfig(t, storeFor(t, certs.Options{}), server.Options{Protocols: []string{"h2", "http/1.1"}, Terms: terms.Load, Table: table})
 	h := server.NewHandshaker(server.HandshakerOptions{})
 	const cipher = tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384
@@ -35,7 +36,7 @@ func TestTermsChange(t *testing.T) {
 		{"nothing again", nil, func(*tls.Config) {}, tls.VersionTLS13, "h2", 0, 0},
 	} {
 		terms.Store(tc.terms)
-		for _, name := range []string{"a.test", "asks.test"} {
+		for _, name := range []string{"a.test", "asks.test", "own.test"} {
 			state, err, _ := connect(t, h, config, client(func(c *tls.Config) {
 				c.ServerName, c.NextProtos = name, []string{"h2", "http/1.1"}
 				tc.offer(c)
