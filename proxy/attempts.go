@@ -27,9 +27,7 @@ const maxGone = 16
 // Where the Route has rules of its own, they hold in place of (a) and (b): see mayRepeat.
 func (s *session) attempt(l *lane) (*pod, failure) {
 	a := attempts{last: failNoEndpoint, profile: l.speech.profile(s.x), rules: s.chain.filters.Forwarding.Again}
-	if a.rules != nil && a.rules.Timeout > 0 {
-		a.until = time.Now().Add(a.rules.Timeout)
-	}
+	a.limit()
 	s.ask()
 	for !a.all() {
 		ep := a.next
@@ -50,13 +48,7 @@ func (s *session) attempt(l *lane) (*pod, failure) {
 			if a.unconnected(ep, err, s.x); !s.mayReconnect(&a, upstream.KindOf(err)) {
 				return nil, a.last
 			} // else the next endpoint
-		case again == anywhere && a.refused < maxRefused:
-			a.refused++
-			a.last = f
-			s.rewind()
-		case again == onAnother && !a.repeated && a.rules == nil && l.pool.AllowRetry():
-			a.repeated = true
-			a.tried.Add(ep)
+		case a.resends(again, l, ep):
 			a.last = f
 			s.rewind()
 		case f != failure{}:
@@ -145,6 +137,27 @@ type attempts struct {
 	timedOut int
 	refused  int
 	gone     int
+}
+
+// limit sets when nothing is tried again any more, where the rules say so.
+func (a *attempts) limit() {
+	if a.rules != nil && a.rules.Timeout > 0 {
+		a.until = time.Now().Add(a.rules.Timeout)
+	}
+}
+
+// resends says whether the request is sent again by (c) or (d) of attempt, after ep, and takes that in.
+func (a *attempts) resends(again repetition, l *lane, ep *upstream.Endpoint) bool {
+	switch {
+	case again == anywhere && a.refused < maxRefused:
+		a.refused++
+	case again == onAnother && !a.repeated && a.rules == nil && l.pool.AllowRetry():
+		a.repeated = true
+		a.tried.Add(ep)
+	default:
+		return false
+	}
+	return true
 }
 
 // unconnected takes in that ep could not be connected to.

@@ -258,11 +258,8 @@ func (s *session) judge(pod *pod, err error) (f failure, again repetition) {
 	// goroutine's to know.
 	started, repeatable := pod.Started(), s.whole && (idempotent(s.x.Request.Method) || !s.c.uploading && !pod.Begun())
 	reused, ep, refused := pod.reused, pod.ep, pod.refused(err)
-	switch {
-	case isInvalid(err):
-		return s.lose(pod, failInvalid), never
-	case errors.Is(err, http2.ErrStalled):
-		return s.lose(pod, failTimeout), never
+	if cause, ok := podFault(err); ok {
+		return s.lose(pod, cause), never
 	}
 	s.lose(pod, failReset)
 	switch {
@@ -273,16 +270,27 @@ func (s *session) judge(pod *pod, err error) (f failure, again repetition) {
 	case refused, errors.Is(err, http2.ErrReset):
 		// The Pod lives, and wants this request to fail.
 		return failReset, never
-	case !reused:
-		ep.Failed(upstream.Reset)
-		if repeatable {
-			return failReset, onAnother
-		}
-		return failReset, never
-	case repeatable:
+	case reused && repeatable:
 		return failReset, onFresh
+	case reused:
+		return failReset, never
+	}
+	ep.Failed(upstream.Reset)
+	if repeatable {
+		return failReset, onAnother
 	}
 	return failReset, never
+}
+
+// podFault says whether an attempt ended because of what the Pod said, or because it took nothing.
+func podFault(err error) (failure, bool) {
+	switch {
+	case isInvalid(err):
+		return failInvalid, true
+	case errors.Is(err, http2.ErrStalled):
+		return failTimeout, true
+	}
+	return failure{}, false
 }
 
 // clientFault says whether an attempt ended because of the request's body: it was malformed, too large, too slow, or stopped, or the Pod did not

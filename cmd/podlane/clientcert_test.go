@@ -112,7 +112,12 @@ func TestServeClientCertificateAnnotations(t *testing.T) {
 		return strings.Replace(withTLS("web", "secure.example", "web", "tls"), "  namespace: default\n",
 			"  namespace: default\n  annotations: {nginx.ingress.kubernetes.io/auth-tls-secret: default/clients"+annotations+"}\n", 1)
 	}
-	s := serve(t, map[string]string{"web.yaml": serviceOf("web", port), "tls.yaml": certificate, "clients.yaml": authority, "ingress.yaml": ingressWith("")})
+	const invalid = `, nginx.ingress.kubernetes.io/auth-tls-verify-client: "maybe"`
+	s := serve(t, map[string]string{"web.yaml": serviceOf("web", port), "tls.yaml": certificate, "clients.yaml": authority, "ingress.yaml": ingressWith(invalid)})
+	// With no earlier form that could hold on, nobody is let in.
+	if a := visit(t, s, &tls.Config{ServerName: "secure.example", InsecureSkipVerify: true, Certificates: []tls.Certificate{alice}}); a.status != 503 { //nolint:gosec // as above
+		t.Errorf("%s: %d, want 503", invalid, a.status)
+	}
 	for _, c := range []struct {
 		annotation string
 		pair       []tls.Certificate
@@ -125,7 +130,6 @@ func TestServeClientCertificateAnnotations(t *testing.T) {
 		{`auth-tls-match-cn: "CN=al.*"`, []tls.Certificate{alice}, 200, "SUCCESS "},
 		{`auth-tls-error-page: "https://help.example/"`, nil, 302, ""},
 		{`auth-tls-pass-certificate-to-upstream: "true"`, []tls.Certificate{alice}, 200, "SUCCESS -----BEGIN%20CERTIFICATE-----"},
-		{`auth-tls-verify-client: "maybe"`, []tls.Certificate{alice}, 503, ""},
 		{`auth-tls-verify-depth: "0"`, []tls.Certificate{alice}, 200, "SUCCESS "},
 		{`auth-tls-verify-client: "off"`, nil, 200, ""},
 	} {
@@ -140,6 +144,12 @@ func TestServeClientCertificateAnnotations(t *testing.T) {
 			last = visit(t, s, config)
 			return last.status == c.status && (c.body == "" || strings.HasPrefix(last.body, c.body))
 		})
+	}
+	// The last form, which verifies nobody, holds on.
+	s.write(t, "ingress.yaml", ingressWith(invalid))
+	s.says(`InvalidAnnotation \(Kept\): auth-tls-verify-client: "maybe" is not valid`)
+	if a := visit(t, s, &tls.Config{ServerName: "secure.example", InsecureSkipVerify: true}); a.status != 200 { //nolint:gosec // as above
+		t.Errorf("what held before %s: %d, want 200", invalid, a.status)
 	}
 }
 
