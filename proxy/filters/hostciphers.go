@@ -30,7 +30,8 @@ func HostCiphers(w TLSWords) Policy {
 					Name: hostCiphersKey, Kind: policy.String, Default: "as the ConfigMap says", Example: "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256",
 					Doc: "Cipher suites up to TLS 1.2, by OpenSSL's or IANA's names, or OpenSSL's words for sets of them, between colons. Names that Go's TLS " +
 						"does not have, such as DHE's, are passed over with a Problem where others are left; a list of them alone has no effect.",
-					Differs: "what Go's TLS does not have, such as DHE's suites, is not offered; which suite is used of those that both sides have is Go's choice",
+					Differs: "what Go's TLS does not have, such as DHE's suites, is not offered; which suite is used of those that both sides have is Go's choice; Ingresses of " +
+						"namespaces that do not own the host have no say; a request over another host's connection, with a suite that is not offered, gets 421",
 				},
 				{
 					Name: preferCiphersKey, Kind: policy.Bool, Where: policy.Everywhere, Default: "true", Example: "true",
