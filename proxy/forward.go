@@ -251,9 +251,6 @@ func (s *session) judge(pod *pod, err error) (f failure, again repetition) {
 	if cause, ok := s.clientFault(err); ok {
 		return s.lose(pod, cause), never
 	}
-	if s.c.aborted.Load() {
-		return s.lose(pod, failClient), never
-	}
 	// The codec forgets with lose. A body that streams from the client (not whole) is never repeated, and what has begun of one that streams is its
 	// goroutine's to know.
 	started, repeatable := pod.Started(), s.whole && (idempotent(s.x.Request.Method) || !s.c.uploading && !pod.Begun())
@@ -293,8 +290,8 @@ func podFault(err error) (failure, bool) {
 	return failure{}, false
 }
 
-// clientFault says whether an attempt ended because of the request's body: it was malformed, too large, too slow, or stopped, or the Pod did not
-// take it.
+// clientFault says whether an attempt ended because of the client, or of the request's body: it was malformed, too large, too slow, or stopped, or
+// the Pod did not take it.
 func (s *session) clientFault(err error) (failure, bool) {
 	if ended, upload := s.uploadResult(); ended && (isClientError(upload) || errors.Is(upload, errPodStalled)) {
 		err = upload
@@ -303,7 +300,7 @@ func (s *session) clientFault(err error) (failure, bool) {
 		return failTimeout, true
 	}
 	if !isClientError(err) {
-		return failure{}, false
+		return failClient, s.c.aborted.Load()
 	}
 	return s.bodyFailure(err), true
 }
