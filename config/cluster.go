@@ -41,7 +41,7 @@ type Cluster struct {
 func NewCluster() *Cluster {
 	return &Cluster{
 		UpdateStatus: true,
-		ElectionID:   "podlane-leader", ElectionTTL: 30 * time.Second,
+		ElectionID:   "podlane-leader", ElectionTTL: 10 * time.Second,
 		// What the API server says is obeyed at once unless the operator wants otherwise: who deletes a namespace means it.
 		BrakePercent: 50,
 	}
@@ -69,7 +69,7 @@ func (c *Cluster) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.ElectionID, "election-id", c.ElectionID, "name of the Lease that elects the replica that writes status and Events")
 	fs.StringVar(&c.ElectionNamespace, "election-namespace", c.ElectionNamespace,
 		"namespace of that Lease; without it the Pod's own")
-	addDuration(fs, &c.ElectionTTL, "election-ttl", "how long a leader that is gone keeps the Lease")
+	addDuration(fs, &c.ElectionTTL, "election-ttl", "how long a leader that is gone keeps the Lease; another one writes status at most a third of that later")
 	fs.BoolVar(&c.NoElection, "disable-leader-election", c.NoElection,
 		"write status and Events without a Lease; only for a single replica")
 	fs.IntVar(&c.BrakePercent, "brake-percent", c.BrakePercent,

@@ -192,6 +192,16 @@ func TestMistakesNameTheFlagAndTheRemedy(t *testing.T) {
 	}
 }
 
+// TestLostLeaderIsReplacedInTime: without flags the status of Ingresses is right 15 s after a leader was killed. Another replica waits for the Lease to run out,
+// and then for its next try, which client-go may put off to 2.2 times its period.
+func TestLostLeaderIsReplacedInTime(t *testing.T) {
+	t.Parallel()
+	ttl := config.NewCluster().ElectionTTL
+	if worst := ttl + time.Duration(2.2*float64(ttl*2/15)); worst > 14*time.Second {
+		t.Errorf("another leader is found %s after the end of one, want a second to write status until 15 s", worst)
+	}
+}
+
 func TestAnnouncedFrom(t *testing.T) {
 	for args, want := range map[string]string{
 		"": "", "--trusted-proxies=10.0.0.0/8": "", "--proxy-protocol-trusted=10.0.0.0/8": "",
