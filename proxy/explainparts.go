@@ -104,7 +104,7 @@ func forwardOf(s *session) *Forward {
 // retriesText says what is tried again.
 func retriesText(rules *filters.Again) string {
 	if rules == nil {
-		return "connects that fail (3), a pooled connection that was closed (once), requests that the Pod has not processed"
+		return "connects that fail (3), a connection that was lost before the answer (once), requests that the Pod has not processed"
 	}
 	return rules.String()
 }
