@@ -27,6 +27,8 @@ func loseAndFind(t *testing.T, c *cluster.Cluster, outage func(r *replica)) {
 	r := run(t, c.RESTConfig(), o)
 	waitFor(t, "the leader", r.Leading)
 	waitFor(t, "two status and one Event", func() bool { return len(r.written()) == 3 })
+	want := []string{"Ingress/bad ServiceMissing 1"}
+	waitFor(t, "the Event to be stored", func() bool { return slices.Equal(notes(t, c, ns), want) })
 	generation := r.Generation()
 	outage(r)
 	if err := r.Ready(); err != nil {
@@ -46,7 +48,7 @@ func loseAndFind(t *testing.T, c *cluster.Cluster, outage func(r *replica)) {
 			t.Errorf("written after an outage in which nothing changed: %s", request)
 		}
 	}
-	if got, want := notes(t, c, ns), []string{"Ingress/bad ServiceMissing 1"}; !slices.Equal(got, want) {
+	if got := notes(t, c, ns); !slices.Equal(got, want) {
 		t.Errorf("Events %q, want %q", got, want)
 	}
 	start := time.Now()
