@@ -6,19 +6,16 @@ import (
 	"sync"
 
 	"podlane.dev/podlane/cmd/podlane/dashboard"
+	"podlane.dev/podlane/proxy/upstream"
 	"podlane.dev/podlane/router"
+	"podlane.dev/podlane/router/ingress"
+	"podlane.dev/podlane/tls/certs"
 )
 
 // addDashboard gives p the dashboard, whose plots go on until close: a drain is to be seen in them.
 func (f *front) addDashboard(ctx context.Context, p *pages) {
-	rows := &routeRows{table: p.table}
 	p.page = dashboard.New(dashboard.Options{
-		Lists: map[string]func() []dashboard.Row{
-			"routes":       rows.list,
-			"endpoints":    func() []dashboard.Row { return endpointRows(describePools(p.endpoints())) },
-			"certificates": func() []dashboard.Row { return certificateRows(describeCertificates(p.certificates())) },
-			"problems":     func() []dashboard.Row { return problemRows(describeProblems(p.problems())) },
-		},
+		Lists: dashboardLists(p),
 		State: func() dashboard.State {
 			s := dashboard.State{Version: thisBuild().version, Generation: f.engine.Generation(), Synced: p.synced()}
 			if err := p.ready(); err != nil {
@@ -33,32 +30,56 @@ func (f *front) addDashboard(ctx context.Context, p *pages) {
 	f.serving.Go(func() { p.page.Run(plots) })
 }
 
-// routeRows makes the rows of routes once for each table: there may be thousands, and pages of them are asked for often. It is safe for concurrent use.
+// dashboardLists are the lists of the page.
+func dashboardLists(p *pages) map[string]func() dashboard.Rows {
+	rows := &routeRows{table: p.table}
+	return map[string]func() dashboard.Rows{
+		"routes":       rows.list,
+		"endpoints":    func() dashboard.Rows { return endpointRows(p.endpoints()) },
+		"certificates": func() dashboard.Rows { return certificateRows(p.certificates()) },
+		"problems":     func() dashboard.Rows { return problemRows(p.problems()) },
+	}
+}
+
+// routeRows keeps what is searched of routes, once a search has asked for it, until there is another table. It is safe for concurrent use.
 type routeRows struct {
 	table func() *router.Table
 
 	mu   sync.Mutex
 	of   *router.Table
-	rows []dashboard.Row
+	rows dashboard.Rows
 }
 
-func (r *routeRows) list() []dashboard.Row {
+func (r *routeRows) list() dashboard.Rows {
 	t := r.table()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.of != t {
-		r.rows = nil
-		for _, route := range routes(t) {
-			d := describeRoute(route)
-			text := []string{d.Host, d.Path, d.Type, d.Namespace + "/" + d.Ingress, d.Denied}
-			for _, b := range d.Backends {
-				text = append(text, b.Namespace+"/"+b.Service+":"+b.Port, b.Unavailable)
-			}
-			r.rows = append(r.rows, searchable(d, append(text, d.Policies...)...))
+	if r.of == t {
+		return r.rows
+	}
+	list := routes(t)
+	texts := sync.OnceValue(func() []string {
+		texts := make([]string, len(list))
+		for i, route := range list {
+			texts[i] = searchedRoute(route)
 		}
-		r.of = t
+		return texts
+	})
+	r.of, r.rows = t, dashboard.Rows{
+		Number: len(list),
+		Text:   func(i int) string { return texts()[i] },
+		Value:  func(i int) any { return describeRoute(list[i]) },
 	}
 	return r.rows
+}
+
+func searchedRoute(r *router.Route) string {
+	d := describeRoute(r)
+	text := []string{d.Host, d.Path, d.Type, d.Namespace + "/" + d.Ingress, d.Denied}
+	for _, b := range d.Backends {
+		text = append(text, b.Namespace+"/"+b.Service+":"+b.Port, b.Unavailable)
+	}
+	return searched(append(text, d.Policies...)...)
 }
 
 // endpointRow is an endpoint together with its Service.
@@ -69,34 +90,51 @@ type endpointRow struct {
 	endpointJSON
 }
 
-func endpointRows(pools []poolJSON) []dashboard.Row {
-	var rows []dashboard.Row
+func endpointRows(pools []upstream.PoolStatus) dashboard.Rows {
+	type place struct {
+		pool     router.ServicePort
+		endpoint *upstream.EndpointStatus
+	}
+	var all []place
 	for i := range pools {
-		p := &pools[i]
-		for _, e := range p.Endpoints {
-			rows = append(rows, searchable(endpointRow{p.Namespace, p.Service, p.Port, e}, p.Namespace+"/"+p.Service+":"+p.Port, e.Pod, e.Address, e.State, e.Node))
+		for j := range pools[i].Endpoints {
+			all = append(all, place{pools[i].ServicePort, &pools[i].Endpoints[j]})
 		}
 	}
-	return rows
-}
-
-func certificateRows(list []certJSON) []dashboard.Row {
-	rows := make([]dashboard.Row, 0, len(list))
-	for _, c := range list {
-		rows = append(rows, searchable(c, append(c.Hosts, c.Namespace+"/"+c.Secret, c.State, c.Owner)...))
+	return dashboard.Rows{
+		Number: len(all),
+		Text: func(i int) string {
+			p, e := all[i].pool, all[i].endpoint
+			return searched(p.Namespace+"/"+p.Name+":"+p.Port, e.Pod, e.AddrPort.String(), string(e.State), e.Node)
+		},
+		Value: func(i int) any {
+			p := all[i].pool
+			return endpointRow{p.Namespace, p.Name, p.Port, describeEndpoint(all[i].endpoint)}
+		},
 	}
-	return rows
 }
 
-func problemRows(list []problemJSON) []dashboard.Row {
-	rows := make([]dashboard.Row, 0, len(list))
-	for _, p := range list {
-		rows = append(rows, searchable(p, p.Kind, p.Namespace+"/"+p.Name, p.Field, p.Reason, p.Effect, p.Message))
+func certificateRows(infos []certs.Info) dashboard.Rows {
+	return dashboard.Rows{
+		Number: len(infos),
+		Text: func(i int) string {
+			c := &infos[i]
+			return searched(strings.Join(c.Hosts, " "), c.Namespace+"/"+c.Secret, string(c.State), c.Owner)
+		},
+		Value: func(i int) any { return describeCertificates(infos[i : i+1])[0] },
 	}
-	return rows
 }
 
-// searchable returns a row that is found by words of text.
-func searchable(value any, text ...string) dashboard.Row {
-	return dashboard.Row{Text: strings.ToLower(strings.Join(text, " ")), Value: value}
+func problemRows(problems []ingress.Problem) dashboard.Rows {
+	return dashboard.Rows{
+		Number: len(problems),
+		Text: func(i int) string {
+			p := &problems[i]
+			return searched(p.Object.Kind, p.Object.Namespace+"/"+p.Object.Name, p.Field, string(p.Reason), string(p.Effect), p.Message, p.Source)
+		},
+		Value: func(i int) any { return describeProblems(problems[i : i+1])[0] },
+	}
 }
+
+// searched is text that is found by words in lower case.
+func searched(text ...string) string { return strings.ToLower(strings.Join(text, " ")) }

@@ -120,17 +120,21 @@ func describePools(pools []upstream.PoolStatus) []poolJSON {
 		if pool.Err != nil {
 			d.Error = pool.Err.Error()
 		}
-		for _, e := range pool.Endpoints {
-			d.Endpoints = append(d.Endpoints, endpointJSON{
-				Address: e.AddrPort.String(), State: string(e.State), Pod: e.Pod, UID: e.UID, Node: e.Node, Zone: e.Zone,
-				InFlight: e.InFlight, OpenConnections: e.Open, IdleConnections: e.Idle, Failures: e.Fails,
-				FirstByteSeconds:  e.FirstByte.Seconds(),
-				EjectedForSeconds: e.EjectedFor.Seconds(),
-			})
+		for i := range pool.Endpoints {
+			d.Endpoints = append(d.Endpoints, describeEndpoint(&pool.Endpoints[i]))
 		}
 		list = append(list, d)
 	}
 	return list
+}
+
+func describeEndpoint(e *upstream.EndpointStatus) endpointJSON {
+	return endpointJSON{
+		Address: e.AddrPort.String(), State: string(e.State), Pod: e.Pod, UID: e.UID, Node: e.Node, Zone: e.Zone,
+		InFlight: e.InFlight, OpenConnections: e.Open, IdleConnections: e.Idle, Failures: e.Fails,
+		FirstByteSeconds:  e.FirstByte.Seconds(),
+		EjectedForSeconds: e.EjectedFor.Seconds(),
+	}
 }
 
 // problemJSON is one entry of /debug/problems.

@@ -20,12 +20,14 @@ import (
 // Path is where the page is served.
 const Path = "/dashboard/"
 
-// Row is one line of a list.
-type Row struct {
-	// Text is what a search looks in, in lower case.
-	Text string
-	// Value is sent as JSON.
-	Value any
+// Rows are the lines of a list as they were at one moment. There may be thousands, and few are shown: what a line says is asked for when it is
+// needed.
+type Rows struct {
+	// Number is how many there are.
+	Number int
+	// Text is what a search looks in, in lower case, and Value is sent as JSON; both of the row i, from 0 to Number-1.
+	Text  func(i int) string
+	Value func(i int) any
 }
 
 // State is what stands at the top of the page.
@@ -42,7 +44,7 @@ type State struct {
 // Options say what is shown. All fields are required; the functions are called concurrently, and what they return is only read.
 type Options struct {
 	// Lists are rows by the name of their list: those of the page are routes, endpoints, certificates and problems.
-	Lists map[string]func() []Row
+	Lists map[string]func() Rows
 	State func() State
 	// Totals is read every few seconds.
 	Totals func() observe.Totals
@@ -132,18 +134,28 @@ func (d *Dashboard) list(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "limit: "+err.Error(), http.StatusBadRequest)
 		return
 	}
-	words := strings.Fields(strings.ToLower(q.Get("q")))
-	page := listJSON{Offset: offset, Rows: []any{}}
-	for _, row := range rows() {
-		page.Total++
-		if !hasAll(row.Text, words) {
+	answer(w, rows().page(strings.Fields(strings.ToLower(q.Get("q"))), offset, limit))
+}
+
+// page returns at most limit of the rows that have all words, from the one at offset on.
+func (r Rows) page(words []string, offset, limit int) listJSON {
+	page := listJSON{Total: r.Number, Offset: offset, Rows: []any{}}
+	if len(words) == 0 {
+		page.Matched = r.Number
+		for i := offset; i < min(offset+limit, r.Number); i++ {
+			page.Rows = append(page.Rows, r.Value(i))
+		}
+		return page
+	}
+	for i := range r.Number {
+		if !hasAll(r.Text(i), words) {
 			continue
 		}
 		if page.Matched++; page.Matched > offset && len(page.Rows) < limit {
-			page.Rows = append(page.Rows, row.Value)
+			page.Rows = append(page.Rows, r.Value(i))
 		}
 	}
-	answer(w, page)
+	return page
 }
 
 func hasAll(text string, words []string) bool {
@@ -170,15 +182,17 @@ func number(text string, usual, most int) (int, error) {
 // stateJSON is the state with the samples of the plots.
 type stateJSON struct {
 	State
+	// Now is this machine's time: the browser's clock may be another.
+	Now     time.Time      `json:"now"`
 	Counts  map[string]int `json:"counts"`
 	Every   float64        `json:"everySeconds"`
 	Samples []Sample       `json:"samples"`
 }
 
 func (d *Dashboard) state(w http.ResponseWriter, _ *http.Request) {
-	s := stateJSON{State: d.options.State(), Counts: map[string]int{}, Every: every.Seconds(), Samples: d.samples.all()}
+	s := stateJSON{State: d.options.State(), Now: time.Now(), Counts: map[string]int{}, Every: every.Seconds(), Samples: d.samples.all()}
 	for name, rows := range d.options.Lists {
-		s.Counts[name] = len(rows())
+		s.Counts[name] = rows().Number
 	}
 	answer(w, s)
 }
