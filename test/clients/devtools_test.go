@@ -25,6 +25,8 @@ type browser struct {
 	out     *bufio.Reader
 	session string
 	id      int
+	// event is told of events, where it is set: those come that a domain was enabled for.
+	event func(method string, params json.RawMessage)
 }
 
 func newBrowser(t *testing.T, a *authority) *browser {
@@ -41,7 +43,7 @@ func newBrowser(t *testing.T, a *authority) *browser {
 		t.Fatal(err)
 	}
 	args := []string{
-		"--headless", "--remote-debugging-pipe", "--user-data-dir=" + filepath.Join(home, "profile"), "--host-resolver-rules=MAP *.test 127.0.0.1, MAP * ~NOTFOUND",
+		"--headless", "--remote-debugging-pipe", "--user-data-dir=" + filepath.Join(home, "profile"), "--host-resolver-rules=MAP *.test 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 		"--no-first-run", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking", "--disable-component-update", "--disable-sync",
 	}
 	if os.Geteuid() == 0 {
@@ -123,7 +125,7 @@ func (b *browser) call(method string, params, result any) {
 	}
 }
 
-// answer reads the answer to the last call. Events, and there are few without being asked for, are passed over.
+// answer reads the answer to the last call, and the events before it.
 func (b *browser) answer(result any) error {
 	for {
 		text, err := b.out.ReadBytes(0)
@@ -131,12 +133,16 @@ func (b *browser) answer(result any) error {
 			return fmt.Errorf("the browser has ended: %w", err)
 		}
 		var message struct {
-			ID     int
-			Result json.RawMessage
-			Error  *struct{ Message string }
+			ID             int
+			Method         string
+			Params, Result json.RawMessage
+			Error          *struct{ Message string }
 		}
 		if err := json.Unmarshal(text[:len(text)-1], &message); err != nil {
 			return err
+		}
+		if message.Method != "" && b.event != nil {
+			b.event(message.Method, message.Params)
 		}
 		if message.ID != b.id {
 			continue

@@ -20,7 +20,7 @@ type path struct {
 }
 
 // TestNewcomer follows the documents command by command in a cluster where nothing of Podlane's is installed under their names, from nothing to an
-// answer. Two things are not as in the documents: REGISTRY and TAG are filled in, and docker is played by a program that notes what it is
+// answer. Two things are not as in the documents: REGISTRY and TAG are filled in, and docker and make are played by programs that note what they are
 // asked for, because test/node's registry has an image of that name, made of the same program as Dockerfile makes it.
 func TestNewcomer(t *testing.T) {
 	if os.Getenv("PODLANE_NODE") == "" {
@@ -61,8 +61,12 @@ func (p path) commands(t *testing.T) []string {
 func (p path) follow(t *testing.T) {
 	commands := p.commands(t)
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "docker"), []byte("#!/bin/sh\necho \"$@\" >>"+filepath.Join(dir, "asked")+"\n"), 0o755); err != nil { //nolint:gosec // a program
-		t.Fatal(err)
+	// Images are there already: what builds and pushes them notes what it is asked for.
+	for program, notes := range map[string]string{"docker": "asked", "make": "made"} {
+		text := "#!/bin/sh\necho \"$@\" >>" + filepath.Join(dir, notes) + "\n"
+		if err := os.WriteFile(filepath.Join(dir, program), []byte(text), 0o755); err != nil { //nolint:gosec // a program
+			t.Fatal(err)
+		}
 	}
 	t.Cleanup(func() { p.remove(t) })
 	// One shell, as a newcomer has; the last command is typed again while the answer is not there, and how often is told.

@@ -26,7 +26,7 @@ func open(t *testing.T) *lane {
 		opened.lane, err = install(t.Context(), "podlane-open-"+world.run,
 			"controller.drainDelaySeconds=0", "controller.service.externalTrafficPolicy=Local",
 			"controller.extraArgs.allow-external-name=true", "controller.extraArgs.claim-ingress-nginx=true", "controller.extraArgs.update-status=false",
-			"controller.extraArgs.use-proxy-protocol=true", "controller.extraArgs.proxy-protocol-trusted="+balancerIP+"/32")
+			"controller.proxyProtocol.enabled=true", "controller.proxyProtocol.trusted={"+balancerIP+"/32}")
 		if err != nil {
 			t.Fatal(err)
 		}

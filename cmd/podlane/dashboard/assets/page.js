@@ -13,8 +13,14 @@ function element(tag, className, ...children) {
 }
 
 const lines = (list) => element("ul", "inside", ...list.map((text) => element("li", "", text)));
-const service = (b) => `${b.namespace}/${b.service}:${b.port}`;
+const service = (b) => `${b.namespace}/${b.service}${b.port ? ":" + b.port : ""}`;
 const path = (r) => (r.default ? "(default backend)" : r.path);
+
+// urlOf is a URL that the route answers, as far as its path is not a pattern.
+function urlOf(r) {
+  const host = (r.host || "any.example").replace(/^\*/, "any");
+  return `${r.certificate ? "https" : "http"}://${host}${r.default || !r.path.startsWith("/") ? "/" : encodeURI(r.path).replace(/[?#]/g, encodeURIComponent)}`;
+}
 
 function milliseconds(seconds) {
   if (!seconds) return "–";
@@ -39,18 +45,14 @@ const lists = {
     empty: "There are no routes: no Ingress of a class that is served here.",
     columns: [
       ["Host", "name", (r) => r.host || "*"],
-      ["Path", "name", (r) => path(r)],
+      ["Path", "name", (r) => Object.assign(element("a", "", path(r)), { href: `#explain?${new URLSearchParams({ url: urlOf(r) })}`, title: "Explain", tabIndex: -1 })],
       ["Type", "", (r) => (r.default ? "" : r.type)],
       ["Ingress", "name", (r) => `${r.namespace}/${r.ingress}`],
       ["Backends", "name", (r) => lines(r.backends.map((b) => service(b) + (r.backends.length > 1 ? ` (${b.weight})` : "") + (b.unavailable ? ` – ${b.unavailable}` : "")))],
       ["TLS", "", (r) => (r.certificate ? "yes" : "")],
       ["Policies", "text", (r) => (r.denied ? element("span", "bad", `answers 503: ${r.denied}`) : lines(r.policies || []))],
     ],
-    open: (r) => {
-      $("url").value = `${r.certificate ? "https" : "http"}://${(r.host || "any.example").replace(/^\*/, "any")}${r.default || !r.path.startsWith("/") ? "/" : r.path}`;
-      location.hash = "explain";
-      explain();
-    },
+    open: (r) => { location.hash = `explain?${new URLSearchParams({ url: urlOf(r) })}`; },
   },
   endpoints: {
     empty: "There are no endpoints: no route has a Service with Pods.",
@@ -108,7 +110,7 @@ async function show(focusRow) {
     if (mine === asked) $("found").textContent = `no answer: ${e.message}`;
     return;
   }
-  if (mine !== asked) return; // a later question was faster
+  if (mine !== asked || view !== of) return; // a later question was faster
   matched = page.matched;
   const focused = focusRow ?? [...document.querySelectorAll("tbody tr")].indexOf(document.activeElement);
   document.querySelector("thead").replaceChildren(element("tr", "", ...list.columns.map(([name, className]) => {
@@ -129,19 +131,36 @@ async function show(focusRow) {
   $("found").textContent = !matched ? `0 of ${page.total}` : `${offset + 1}–${Math.min(offset + limit, matched)} of ${matched}` + (matched < page.total ? `, ${page.total} in all` : "");
   $("previous").disabled = offset === 0;
   $("next").disabled = offset + limit >= matched;
-  if (focused >= 0 && page.rows.length) rows[Math.min(focused, rows.length - 1)].focus();
+  if (focused >= 0 && page.rows.length) rows[Math.min(focused, rows.length - 1)].focus({ preventScroll: focusRow === undefined });
+}
+
+// selecting says whether text of the table is marked: it stays until it is copied.
+function selecting() {
+  const s = getSelection();
+  return !s.isCollapsed && $("list").contains(s.anchorNode);
+}
+
+// remember puts search and page into the address, so that one may come back to them.
+function remember() {
+  const query = new URLSearchParams();
+  if ($("q").value.trim()) query.set("q", $("q").value.trim());
+  if (offset) query.set("offset", offset);
+  history.replaceState(null, "", `#${view}${query.size ? `?${query}` : ""}`);
 }
 
 function turn(by) {
   const next = offset + by * limit;
   if (next < 0 || next >= matched) return;
   offset = next;
-  show();
+  remember();
+  scrollTo(0, 0);
+  show(-1);
 }
 
 // go shows the view of the address.
 function go() {
-  const name = location.hash.slice(1) || "overview";
+  const [name, rest] = location.hash.slice(1).split(/\?(.*)/s);
+  const query = new URLSearchParams(rest);
   view = lists[name] || name === "explain" ? name : "overview";
   for (const id of ["overview", "explain"]) $(id).hidden = view !== id;
   $("list").hidden = !lists[view];
@@ -150,11 +169,16 @@ function go() {
     else a.removeAttribute("aria-current");
   }
   document.title = `${view[0].toUpperCase()}${view.slice(1)} – Podlane`;
-  if (!lists[view]) return;
+  scrollTo(0, 0);
+  if (view === "explain" && query.has("url")) {
+    $("url").value = query.get("url");
+    explain();
+  }
+  if (!lists[view]) return state();
   $("list").setAttribute("aria-label", view);
   $("enter").hidden = !lists[view].open;
-  offset = 0;
-  $("q").value = "";
+  offset = Math.max(0, Math.floor(Number(query.get("offset")) || 0));
+  $("q").value = query.get("q") ?? "";
   document.querySelector("tbody").replaceChildren();
   show(-1);
 }
@@ -169,9 +193,9 @@ async function state() {
     $("state").className = "bad";
     return;
   }
-  const age = Math.max(0, Math.round((Date.now() - new Date(s.synced)) / 1000));
-  $("state").textContent = `${s.version} · table ${s.generation} · ${s.notReady ? `not ready: ${s.notReady}` : "ready"}` + (s.synced.startsWith("0001") ? "" : age > 60 ? ` · in sync ${age} s ago` : " · in sync");
-  $("state").className = s.notReady || age > 300 && !s.synced.startsWith("0001") ? "bad" : "";
+  const age = Math.max(0, Math.round((new Date(s.now) - new Date(s.synced)) / 1000));
+  $("state").textContent = `${s.version} · table ${s.generation} · ${s.notReady ? `not ready: ${s.notReady}` : "ready"}` + (s.synced.startsWith("0001") ? "" : age > 60 ? ` · as of ${age < 600 ? `${age} s` : `${Math.round(age / 60)} min`} ago` : " · in sync");
+  $("state").className = s.notReady ? "bad" : "";
   for (const span of document.querySelectorAll("[data-count]")) {
     span.textContent = s.counts[span.dataset.count];
     span.classList.toggle("some", span.dataset.count === "problems" && s.counts.problems > 0);
@@ -183,6 +207,7 @@ const share = (s) => (s.rate ? (100 * s.serverErrors) / s.rate : 0);
 const short = (n) => (n >= 10000 ? `${Math.round(n / 1000)}k` : n >= 100 ? Math.round(n) : n >= 10 ? n.toFixed(1) : n ? n.toFixed(2).replace(/\.?0+$/, "") : "0");
 
 function plots(s) {
+  $("early").hidden = s.samples.length > 0;
   const last = s.samples.at(-1) || { rate: 0, clientErrors: 0, serverErrors: 0, inFlight: 0, p50: 0, p99: 0 };
   $("plots").replaceChildren(
     plot("Requests per second", s, [["all", (p) => p.rate], ["4xx", (p) => p.clientErrors], ["5xx", (p) => p.serverErrors]], [short(last.rate), short(last.clientErrors), short(last.serverErrors)]),
@@ -192,10 +217,9 @@ function plots(s) {
   );
 }
 
-const svg = (tag, attributes, text) => {
+const svg = (tag, attributes) => {
   const e = document.createElementNS("http://www.w3.org/2000/svg", tag);
   for (const [k, v] of Object.entries(attributes)) e.setAttribute(k, v);
-  if (text !== undefined) e.textContent = text;
   return e;
 };
 
@@ -206,25 +230,25 @@ function ceiling(n) {
   return [1, 2, 5, 10].map((f) => f * power).find((f) => f >= n);
 }
 
+// plot draws lines of 15 minutes. The picture is as wide as there is room, so it has no text: that stands beside it.
 function plot(title, s, series, now, least = 0) {
-  const width = 600, height = 160, left = 44, bottom = 18;
-  const end = s.samples.length ? s.samples.at(-1).at : Date.now(), span = 180 * s.everySeconds * 1000;
+  const width = 600, height = 160, span = 180 * s.everySeconds * 1000;
+  const end = s.samples.length ? s.samples.at(-1).at : 0;
   const top = ceiling(Math.max(least, ...s.samples.flatMap((p) => series.map(([, f]) => f(p)))));
-  const x = (at) => left + (1 - (end - at) / span) * (width - left);
-  const y = (v) => (height - bottom) * (1 - v / top) + 4;
-  const picture = svg("svg", { class: "plot", viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img", "aria-label": `${title}: ${series.map(([name], i) => `${name} ${now[i]}`).join(", ")}` });
-  for (const part of [0, 0.5, 1]) {
-    picture.append(svg("line", { x1: left, x2: width, y1: y(part * top), y2: y(part * top) }));
-    picture.append(svg("text", { x: left - 6, y: y(part * top) + 4, "text-anchor": "end" }, short(part * top)));
-  }
-  for (const [minutes, anchor] of [[15, "start"], [10, "middle"], [5, "middle"], [0, "end"]]) {
-    picture.append(svg("text", { x: x(end - minutes * 60000), y: height - 1, "text-anchor": anchor }, minutes ? `−${minutes} min` : "now"));
-  }
+  const x = (at) => (1 - (end - at) / span) * width, y = (v) => height * (1 - v / top);
+  const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img", "aria-label": `${title}: ${series.map(([name], i) => `${name} ${now[i]}`).join(", ")}` });
+  for (const part of [0, 0.5, 1]) picture.append(svg("line", { x1: 0, x2: width, y1: y(part * top), y2: y(part * top) }));
   series.forEach(([, f, colour], i) => {
     picture.append(svg("polyline", { class: `c${colour || i + 1}`, points: s.samples.map((p) => `${x(p.at).toFixed(1)},${y(f(p)).toFixed(1)}`).join(" ") }));
   });
+  const scale = (className, texts) => {
+    const e = element("div", className, ...texts.map((text) => element("span", "", text)));
+    e.setAttribute("aria-hidden", "true");
+    return e;
+  };
   const keys = series.map(([name, , colour], i) => element("small", `k${colour || i + 1}`, `${name} ${now[i]}`));
-  return element("figure", "", element("figcaption", "", title, ...keys), picture);
+  return element("figure", "", element("figcaption", "", element("b", "", title), ...keys),
+    element("div", "plot", scale("up", [1, 0.5, 0].map((part) => short(part * top))), picture, scale("along", ["−15 min", "−10", "−5", "now"])));
 }
 
 async function explain() {
@@ -265,13 +289,13 @@ addEventListener("keydown", keys);
 let typed;
 $("q").addEventListener("input", () => {
   clearTimeout(typed);
-  typed = setTimeout(() => { offset = 0; show(-1); }, 120);
+  typed = setTimeout(() => { offset = 0; remember(); show(-1); }, 120);
 });
 $("search").addEventListener("submit", (event) => event.preventDefault());
 $("previous").addEventListener("click", () => turn(-1));
 $("next").addEventListener("click", () => turn(1));
 $("question").addEventListener("submit", (event) => { event.preventDefault(); explain(); });
 setInterval(() => { if (!document.hidden) state(); }, 5000);
-setInterval(() => { if (!document.hidden && lists[view]?.live) show(); }, 2000);
+setInterval(() => { if (!document.hidden && lists[view]?.live && !selecting()) show(); }, 2000);
 go();
 state();
