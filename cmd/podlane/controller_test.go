@@ -182,7 +182,7 @@ func TestControllersOptions(t *testing.T) {
 	defaults := controllers.Options{
 		Ingress:  config.ControllerIngress().Options(),
 		Status:   controllers.StatusOptions{Update: true, Self: self},
-		Election: controllers.ElectionOptions{ID: "podlane-leader", Namespace: "here", Identity: "podlane-0", LeaseDuration: 30 * time.Second},
+		Election: controllers.ElectionOptions{ID: "podlane-leader", Namespace: "here", Identity: "podlane-0", LeaseDuration: 10 * time.Second},
 		Brake:    controllers.BrakeOptions{Percent: 50},
 	}
 	for args, change := range map[string]func(*controllers.Options){

@@ -161,13 +161,15 @@ func (a *api) portforward(w http.ResponseWriter, r *http.Request) {
 
 // carry joins a stream with a connection to where the Pod's port is.
 func carry(s, failure httpstream.Stream, at string) {
-	defer func() { _ = s.Reset() }()
 	defer func() { _ = failure.Close() }()
 	to, err := net.Dial("tcp", at)
 	if err != nil {
+		// Closed and not reset, as the kubelet does it: a reset may overtake the reason.
 		_, _ = fmt.Fprint(failure, "connection refused in the Pod")
+		_ = s.Close()
 		return
 	}
+	defer func() { _ = s.Reset() }()
 	defer func() { _ = to.Close() }()
 	go func() { _, _ = io.Copy(to, s) }()
 	_, _ = io.Copy(s, to)
