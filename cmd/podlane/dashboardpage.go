@@ -17,7 +17,10 @@ func (f *front) addDashboard(ctx context.Context, p *pages) {
 	p.page = dashboard.New(dashboard.Options{
 		Lists: dashboardLists(p),
 		State: func() dashboard.State {
-			s := dashboard.State{Version: thisBuild().version, Generation: f.engine.Generation(), Synced: p.synced()}
+			s := dashboard.State{Version: thisBuild().version, Generation: f.engine.Generation()}
+			if p.applied != nil { // a folder tells when it changes: that it was read long ago is no bad sign
+				s.Synced = p.synced()
+			}
 			if err := p.ready(); err != nil {
 				s.NotReady = err.Error()
 			}

@@ -37,8 +37,8 @@ type State struct {
 	Generation uint64 `json:"generation"`
 	// NotReady is why the replica gets no traffic, "" where it does.
 	NotReady string `json:"notReady,omitempty"`
-	// Synced is up to when what is live is known to be what the source says.
-	Synced time.Time `json:"synced"`
+	// Synced is up to when what is live is known to be what the source says; zero where the age of that says nothing.
+	Synced time.Time `json:"synced,omitzero"`
 }
 
 // Options say what is shown. All fields are required; the functions are called concurrently, and what they return is only read.

@@ -13,7 +13,7 @@ function element(tag, className, ...children) {
 }
 
 const lines = (list) => element("ul", "inside", ...list.map((text) => element("li", "", text)));
-const service = (b) => `${b.namespace}/${b.service}${b.port ? ":" + b.port : ""}`;
+const service = (b) => `${b.namespace}/${b.service}${b.port ? `:${b.port}` : ""}`;
 const path = (r) => (r.default ? "(default backend)" : r.path);
 
 // urlOf is a URL that the route answers, as far as its path is not a pattern.
@@ -162,7 +162,7 @@ function go() {
   const [name, rest] = location.hash.slice(1).split(/\?(.*)/s);
   const query = new URLSearchParams(rest);
   view = lists[name] || name === "explain" ? name : "overview";
-  for (const id of ["overview", "explain"]) $(id).hidden = view !== id;
+  for (const id of ["overview", "explain"]) $(`view-${id}`).hidden = view !== id;
   $("list").hidden = !lists[view];
   for (const a of document.querySelectorAll("nav a")) {
     if (a.hash.slice(1) === view) a.setAttribute("aria-current", "page");
@@ -193,9 +193,9 @@ async function state() {
     $("state").className = "bad";
     return;
   }
-  const age = Math.max(0, Math.round((new Date(s.now) - new Date(s.synced)) / 1000));
-  $("state").textContent = `${s.version} · table ${s.generation} · ${s.notReady ? `not ready: ${s.notReady}` : "ready"}` + (s.synced.startsWith("0001") ? "" : age > 60 ? ` · as of ${age < 600 ? `${age} s` : `${Math.round(age / 60)} min`} ago` : " · in sync");
-  $("state").className = s.notReady ? "bad" : "";
+  const age = s.synced ? Math.max(0, Math.round((new Date(s.now) - new Date(s.synced)) / 1000)) : undefined;
+  $("state").textContent = `${s.version} · table ${s.generation} · ${s.notReady ? `not ready: ${s.notReady}` : "ready"}` + (age === undefined ? "" : age > 60 ? ` · in sync ${age} s ago` : " · in sync");
+  $("state").className = s.notReady || age > 300 ? "bad" : "";
   for (const span of document.querySelectorAll("[data-count]")) {
     span.textContent = s.counts[span.dataset.count];
     span.classList.toggle("some", span.dataset.count === "problems" && s.counts.problems > 0);
