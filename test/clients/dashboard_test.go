@@ -113,7 +113,7 @@ func (v *viewer) pages() {
 		$('next').click();
 		await until(() => $('found').textContent === '51–100 of 100, 5006 in all');
 		return [String(off), String(first !== second && first === again), String($('next').disabled), String(rows().length)];`, &got)
-	if strings.Join(got, " ") != "true true true 50" {
+	if strings.Join(got, "|") != "true|true|true|50" {
 		v.t.Errorf("%q", got)
 	}
 }
