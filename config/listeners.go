@@ -15,7 +15,7 @@ type Listeners struct {
 	HTTP, HTTPS Addresses
 	// PublicHTTP and PublicHTTPS are the ports that clients use where something in front maps them; 0 means those of the addresses.
 	PublicHTTP, PublicHTTPS uint16
-	// Admin carries metrics, probes and debug pages; it shows routes and problems, so it stays on loopback by default.
+	// Admin carries metrics, probes, debug pages and the dashboard; it shows routes and problems, so it stays on loopback by default.
 	Admin Addresses
 	// Metrics carries metrics and probes only, for Prometheus and the kubelet.
 	Metrics Addresses
@@ -54,11 +54,11 @@ func (l *Listeners) AddFlags(fs *pflag.FlagSet) {
 		"port at which clients reach --http-address, where a Service or a load balancer maps it, for X-Forwarded-Port and redirects; 0 means the same")
 	fs.Uint16Var(&l.PublicHTTPS, "public-https-port", l.PublicHTTPS, "port at which clients reach --https-address, likewise")
 	fs.Var(&l.Admin, "admin-address",
-		"addresses for /metrics, /healthz, /readyz and the pages /debug/routes, /debug/endpoints, /debug/problems and /debug/explain; they show the whole table, so keep them private")
+		"addresses for the dashboard, /metrics, /healthz, /readyz and the pages /debug/routes, /debug/endpoints, /debug/certs, /debug/problems and /debug/explain; they show the whole table, so keep them private")
 	if l.hasMetrics {
 		fs.Var(&l.Metrics, "metrics-address", "addresses for /metrics, /healthz and /readyz only")
 	}
-	fs.BoolVar(&l.Dashboard, "dashboard", l.Dashboard, "serve a page of what is live under /dashboard/ on --admin-address")
+	fs.BoolVar(&l.Dashboard, "dashboard", l.Dashboard, "serve a read-only page for browsers under /dashboard/ on --admin-address: routes, endpoints, certificates, Problems, rates, explanations")
 	fs.BoolVar(&l.Profiling, "profiling", l.Profiling, "serve Go profiles under /debug/pprof/ on --admin-address")
 }
 

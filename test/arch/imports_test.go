@@ -39,6 +39,7 @@ var layers = []layer{
 		"cmd/podlane", []string{"*"}, slices.Concat(kubernetes, logs, flags, commands, files, prometheus, sys),
 		"here, and only here, flags become objects and the parts meet",
 	},
+	{"cmd/podlane/dashboard", []string{"proxy/observe"}, nil, "it shows rows, and knows nothing of what they are"},
 	{"cmd/podlane/replicas", nil, kubernetes, "it finds Pods and forwards their ports, and knows nothing of what they serve"},
 	{
 		"config", []string{"router/ingress", "router/manifest", "router/endpoints", "proxy", "tls/certs", "tls/server"}, slices.Concat(flags, objects),
