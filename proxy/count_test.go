@@ -130,3 +130,21 @@ func TestEveryReasonIsCounted(t *testing.T) {
 		t.Errorf("only %d reasons were found", len(reasons))
 	}
 }
+
+// TestEndpointsTellHowLongAnswersTake: those that answered, and no others.
+func TestEndpointsTellHowLongAnswersTake(t *testing.T) {
+	c := newCounting(t, observe.MetricsOptions{})
+	c.split(nil, 0, 1)
+	for range 3 {
+		c.do("GET", "http://a.test/", nil)
+	}
+	for _, pool := range c.engine.Endpoints() {
+		took := pool.Endpoints[0].FirstByte
+		if asked := pool.ServicePort.Name == "svc-1"; asked != (took >= 2*time.Millisecond) || !asked && took != 0 {
+			t.Errorf("%s: %v on average; its Pod takes two milliseconds", pool.ServicePort.Name, took)
+		}
+	}
+	if n := len(c.engine.Endpoints()); n != 2 {
+		t.Errorf("%d pools, want 2", n)
+	}
+}
