@@ -158,10 +158,17 @@ func (c *conn) limitOf(p phase) time.Duration {
 const idleFull = 5 * time.Second
 
 // exchange serves one request, whose first bytes have come, and reports whether another may follow.
-func (c *conn) exchange() bool {
+func (c *conn) exchange() (again bool) {
 	e := c.e
 	e.active.Add(1)
-	defer e.active.Add(-1)
+	defer func() {
+		// Here, and not where the connection ends: a request is in flight until what it holds is given back.
+		if v := recover(); v != nil {
+			e.panicked(v)
+			c.session.wreck()
+		}
+		e.active.Add(-1)
+	}()
 	c.served++
 	s := c.start(&c.client)
 	s.last = c.served >= c.terms.maxRequests
@@ -172,7 +179,7 @@ func (c *conn) exchange() bool {
 		x.Release()
 		return false
 	}
-	again := s.run()
+	again = s.run()
 	x.Release()
 	return again
 }
