@@ -156,7 +156,7 @@ func TestLookupOfPatternsAllocatesNothing(t *testing.T) {
 		if _, ok := table.Lookup("a.example", "/svc7/users"); !ok {
 			t.Error("nobody has it")
 		}
-	}); n > 0 {
+	}); n > 0 && !raceEnabled { // package regexp keeps its machines in a sync.Pool
 		t.Errorf("%v allocations", n)
 	}
 }

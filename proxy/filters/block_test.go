@@ -69,7 +69,7 @@ func TestBlockAllocatesNothing(t *testing.T) {
 		if f.FilterRequest(x) != exchange.Continue {
 			t.Fatal("blocked")
 		}
-	}); n != 0 {
+	}); n != 0 && !raceEnabled { // package regexp keeps its machines in a sync.Pool
 		t.Errorf("%v allocations", n)
 	}
 }

@@ -271,7 +271,7 @@ func TestClientCertificateAllocatesNothing(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() {
 		x.Request.Fields.Reset(nil)
 		chain.FilterRequest(x)
-	}); n != 0 {
+	}); n != 0 && !raceEnabled { // package regexp keeps its machines in a sync.Pool
 		t.Errorf("%v allocations", n)
 	}
 }
