@@ -362,7 +362,8 @@ func (c *compiler) secretPair(secret, field string) keyPair {
 	p := Problem{Effect: Ignored}
 	var pair keyPair
 	if name, ok := secretName(c.ingress.Namespace, secret); !ok {
-		p.Reason, p.Message = SecretForbidden, fmt.Sprintf("%q is not a name: a Secret is read from the Ingress's own namespace %q only, so copy it there", secret, c.ingress.Namespace)
+		p.Reason, p.Message = SecretForbidden, fmt.Sprintf("%q is not a name: a Secret is read from the Ingress's own namespace %q only, so copy it there; "+
+			"until then the hosts are served as without it", secret, c.ingress.Namespace)
 	} else {
 		c.out.secrets = append(c.out.secrets, name)
 		var found bool
@@ -373,7 +374,10 @@ func (c *compiler) secretPair(secret, field string) keyPair {
 		}
 	}
 	if p.Reason != "" {
-		p.Message += "; until then the hosts have no certificate of their own"
+		if p.Reason != SecretForbidden {
+			// tls/certs decides that, and which replica has seen a good one nobody knows here.
+			p.Message += "; until then the hosts are served the last good certificate of it, as long as --keep-stale-certificate says, and as without it where there was none"
+		}
 		c.report(field, p)
 	}
 	return pair
