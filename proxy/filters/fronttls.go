@@ -39,7 +39,8 @@ func ClientTLS(w TLSWords) Policy {
 	return &Of[FrontTLS]{
 		Of: policy.Of[FrontTLS]{
 			Name: "client-tls",
-			Doc:  "How TLS is spoken with clients. What is not said here is as the flags of the same names say. Handshakes that begin later obey.",
+			Doc: "How TLS is spoken with clients. What is not said here is as the flags of the same names say. Handshakes that begin later obey. Where one of TLS 1.2 " +
+				"would come to a suite that HTTP/2 forbids (RFC 9113 section 9.2.2), HTTP/1.1 is spoken.",
 			Keys: append(clientTLSKeys(), ticketSettings()...), IfInvalid: policy.Ignore, Global: true, Parse: w.parseFront,
 		},
 		Global: func(s *Settings, v FrontTLS) { s.TLS = v },

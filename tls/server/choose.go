@@ -51,7 +51,18 @@ func newChooser(base *tls.Config, store *certs.Store, o *Options) *chooser {
 
 // configFor is for tls.Config.GetConfigForClient; nil stands for the plain one.
 func (c *chooser) configFor(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-	return c.under().choose(hello)
+	c = c.under()
+	config, err := c.choose(hello)
+	switch {
+	case err != nil:
+		return nil, err
+	case config != nil:
+		return withoutHTTP2(config, hello), nil
+	}
+	if other := withoutHTTP2(c.plain.Config, hello); other != c.plain.Config {
+		return other, nil
+	}
+	return nil, nil //nolint:nilnil // as choose
 }
 
 // choose is configFor for the terms that c obeys.
