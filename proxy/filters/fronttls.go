@@ -19,7 +19,11 @@ type FrontTLS struct {
 	HTTP2, Tickets, Reject Say
 	// TicketKeys are the keys of session tickets.
 	TicketKeys *router.TicketKeys
+	omitted    []policy.Omission
 }
+
+// Omitted returns what in the lists has no effect.
+func (v FrontTLS) Omitted() []policy.Omission { return v.omitted }
 
 // String returns v for the text of a Table. Of keys it tells only whether they are the same.
 func (v FrontTLS) String() string {
@@ -56,13 +60,14 @@ func clientTLSKeys() []policy.Key {
 		},
 		{
 			Name: "ssl-ciphers", Kind: policy.String, Where: policy.ConfigMap, Default: "as --ssl-ciphers says", Example: "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256",
-			Doc:     "Cipher suites up to TLS 1.2, by OpenSSL's or IANA's names, or OpenSSL's words for sets of them.",
-			Differs: "a list with names that Go's TLS does not have, such as DHE's, is not used, and the Problem says which they are; which suite is used of those that both sides have is Go's choice",
+			Doc: "Cipher suites up to TLS 1.2, by OpenSSL's or IANA's names, or OpenSSL's words for sets of them. Names that Go's TLS does not have, such as " +
+				"DHE's, are passed over with a Problem where others are left; a list of them alone has no effect.",
+			Differs: "what Go's TLS does not have, such as DHE's suites, is not offered; which suite is used of those that both sides have is Go's choice",
 		},
 		{
 			Name: "ssl-ecdh-curve", Kind: policy.String, Where: policy.ConfigMap, Default: "as --ssl-ecdh-curve says (auto)", Example: "X25519:prime256v1",
-			Doc:     "Key exchanges, or \"auto\".",
-			Differs: "a list with names that Go's TLS does not have is not used",
+			Doc:     "Key exchanges, or \"auto\". Names that Go's TLS does not have are passed over as in ssl-ciphers.",
+			Differs: "what Go's TLS does not have is not offered",
 		},
 		{
 			Name: "ssl-reject-handshake", Kind: policy.Bool, Where: policy.ConfigMap, Default: "as --ssl-reject-handshake says (false)", Example: "true",
@@ -113,13 +118,13 @@ func (w TLSWords) parseFront(v policy.Values) (FrontTLS, error) {
 		{"ssl-ecdh-curve", "X25519:prime256v1", w.Curves, &f.Curves},
 	} {
 		values, unknown, err := list.parse(v.Text(list.key, ""))
-		switch {
-		case len(unknown) > 0:
-			refuse(list.key, fmt.Sprintf("names that Go's TLS has, without %.80q", strings.Join(unknown, ", ")))
-		case err != nil:
-			refuse(list.key, `names between colons, as in "`+list.example+`"`)
-		default:
-			*list.into = values
+		if err != nil {
+			refuse(list.key, `names that Go's TLS has, between colons, as in "`+list.example+`"`)
+			continue
+		}
+		*list.into = values
+		if len(unknown) > 0 {
+			f.omitted = append(f.omitted, policy.Omission{Key: list.key, Message: fmt.Sprintf("Go's TLS has no %.200q: the others are offered", strings.Join(unknown, ":"))})
 		}
 	}
 	for _, one := range []struct {

@@ -103,6 +103,7 @@ func (r *policyReader) newSettings(c *corev1.ConfigMap, o objects) *settings {
 	for i, f := range r.families {
 		if f.IsGlobal() && s.plain.byFamily[i] != nil {
 			s.globals = append(s.globals, policy.Value{Family: f.FamilyName(), Parsed: s.plain.byFamily[i], Given: s.plain.given[i]})
+			s.omissions(s.plain.byFamily[i])
 		}
 		if rules, ok := s.plain.byFamily[i].(router.Rules); ok {
 			s.rules = rules
@@ -115,6 +116,17 @@ func (r *policyReader) newSettings(c *corev1.ConfigMap, o objects) *settings {
 func (s *settings) report(name string, p Problem) {
 	p.Object, p.Field = s.object, "data."+name
 	s.problems = append(s.problems, p)
+}
+
+// omissions reports what in the keys of a value has no effect.
+func (s *settings) omissions(parsed any) {
+	partial, ok := parsed.(policy.Partial)
+	if !ok {
+		return
+	}
+	for _, o := range partial.Omitted() {
+		s.report(o.Key, Problem{Reason: InvalidSetting, Effect: Ignored, Message: o.Message})
+	}
 }
 
 // check removes from s what the family cannot use, and reports it.
