@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strconv"
 	"sync/atomic"
 
 	"podlane.dev/podlane/proxy/exchange"
@@ -40,7 +41,7 @@ const defaultEncoders = 512
 // status is 200, 403 or 404; it is of a listed media type, not short, not coded already, and not to be left as it is
 // (Cache-Control: no-transform, which nginx does not ask). It then has Content-Encoding and no Content-Length, its ETag is a
 // weak one, and parts of it cannot be asked for. All answers that might have been compressed say Vary: Accept-Encoding.
-// Where a client takes both codings alike it gets brotli. One that takes one of them rather than the other by a weight
+// An answer to HEAD has the fields that GET would get. Where a client takes both codings alike it gets brotli. One that takes one of them rather than the other by a weight
 // gets that one, which ngx_brotli does not look at.
 //
 // What has arrived of a body leaves at once: while the Pod is silent nothing stays in the encoder.
@@ -86,7 +87,7 @@ func (c *Compression) FilterResponse(x *exchange.Exchange) {
 	if !compressible(x) {
 		return
 	}
-	kind, length := x.Response.Fields.Get(exchange.ContentType), x.Response.Body.Length()
+	kind, length := x.Response.Fields.Get(exchange.ContentType), lengthOf(x)
 	gzip, brotli := c.gzip.suiting(kind, length), c.brotli.suiting(kind, length)
 	if gzip == nil && brotli == nil {
 		return
@@ -100,6 +101,13 @@ func (c *Compression) FilterResponse(x *exchange.Exchange) {
 	}
 	coding := choose(weigh(&x.Request.Fields), gzip, brotli)
 	if coding == nil {
+		return
+	}
+	if string(x.Request.Method) == "HEAD" {
+		coded(x, coding.name)
+		if x.Response.Local {
+			x.Response.Body = nil // its length is not that of the coded one
+		}
 		return
 	}
 	if c.active.Add(1) > c.limit {
@@ -120,8 +128,23 @@ func compressible(x *exchange.Exchange) bool {
 	default:
 		return false
 	}
-	return a.Body != nil && a.Body.Length() != 0 && string(x.Request.Method) != "HEAD" &&
-		!a.Fields.Has(exchange.ContentEncoding) && !hasMember(&a.Fields, "Cache-Control", "no-transform")
+	return !a.Fields.Has(exchange.ContentEncoding) && lengthOf(x) != 0 && !hasMember(&a.Fields, "Cache-Control", "no-transform")
+}
+
+// lengthOf returns the length of the body of x's answer, -1 where nobody knows it. That of an answer to HEAD is the one that GET would get.
+func lengthOf(x *exchange.Exchange) int64 {
+	a := &x.Response
+	if string(x.Request.Method) == "HEAD" && !a.Local {
+		n, err := strconv.ParseInt(string(a.Fields.Get(exchange.ContentLength)), 10, 64)
+		if err != nil {
+			return -1
+		}
+		return n
+	}
+	if a.Body == nil {
+		return 0
+	}
+	return a.Body.Length()
 }
 
 // choose returns the one that the client wants most of two codings, which may be nil, or nil.

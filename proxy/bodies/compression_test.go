@@ -149,7 +149,6 @@ func TestEligible(t *testing.T) {
 		"206":                  {func(a *answer) { a.status = 206 }, never},
 		"500":                  {func(a *answer) { a.status = 500 }, never},
 		"POST":                 {func(a *answer) { a.method = "POST" }, "br"},
-		"HEAD":                 {func(a *answer) { a.method = "HEAD" }, never},
 		"HTTP/1.0":             {func(a *answer) { a.version = exchange.HTTP10 }, maybe},
 		"HTTP/2":               {func(a *answer) { a.version = exchange.HTTP2 }, "br"},
 		"no body":              {func(a *answer) { a.body = nil }, never},
@@ -190,6 +189,38 @@ func TestEligible(t *testing.T) {
 				t.Errorf("%s: coded %v as %q, Vary %q; want %s", name, wraps, got, vary, row.want)
 			}
 		}
+	}
+}
+
+// An answer to HEAD has the fields that GET would get, whether its body's length is known or not, and no encoder is taken for it.
+func TestHeadIsAsGet(t *testing.T) {
+	for _, row := range []struct{ length, accept, coding, vary string }{
+		{"6000", "gzip", "gzip", "Accept-Encoding"},
+		{"", "br", "br", "Accept-Encoding"},
+		{"6000", "", "", "Accept-Encoding"},
+		{"255", "gzip", "", "Accept-Encoding"},
+		{"19", "gzip, br", "", ""},
+		{"0", "gzip", "", ""},
+	} {
+		a := plain(row.accept)
+		a.method, a.body = "HEAD", nil
+		if a.fields = append(a.fields, `ETag: "a"`); row.length != "" {
+			a.fields = append(a.fields, "Content-Length: "+row.length)
+		}
+		x, c := a.exchange(t), both(t)
+		c.FilterResponse(x)
+		f := &x.Response.Fields
+		if all(f, "Content-Encoding") != row.coding || all(f, "Vary") != row.vary || (all(f, "Content-Length") == "") != (row.length == "" || row.coding != "") ||
+			(all(f, "ETag") == `W/"a"`) != (row.coding != "") || c.Active() != 0 || x.Response.Body != nil {
+			t.Errorf("%v: %q", row, f.AppendTo(nil))
+		}
+	}
+	a := plain("gzip")
+	a.method = "HEAD"
+	x := a.exchange(t)
+	x.Response.Local = true
+	if both(t).FilterResponse(x); x.Response.Body != nil || all(&x.Response.Fields, "Content-Encoding") != "gzip" {
+		t.Errorf("an answer of the proxy's own says the length of its body in clear: %q", x.Response.Fields.AppendTo(nil))
 	}
 }
 

@@ -62,7 +62,7 @@ func compressionKeys() []policy.Key {
 	return []policy.Key{
 		{
 			Name: "use-gzip", Kind: policy.Bool, Where: policy.ConfigMap, Default: "false", Example: "true", Doc: "Turns gzip on.",
-			Differs: "answers that say Cache-Control: no-transform, and those to HEAD, are left as they are; a client that accepts x-gzip, or * alone, gets gzip too",
+			Differs: "answers that say Cache-Control: no-transform are left as they are; a client that accepts x-gzip, or * alone, gets gzip too",
 		},
 		{Name: "gzip-level", Kind: policy.Int, Where: policy.ConfigMap, Default: "1", Example: "5", Doc: "From 1, fast, to 9, small."},
 		{Name: "gzip-min-length", Kind: policy.Int, Where: policy.ConfigMap, Default: "256", Example: "1024", Doc: "In bytes: shorter bodies are left as they are, if they say their length."},

@@ -15,8 +15,8 @@ import (
 // gzipText is what ingress-nginx writes for use-gzip.
 const gzipText = "gzip on; gzip_comp_level 1; gzip_http_version 1.1; gzip_min_length 256; gzip_types text/plain application/json; gzip_proxied any; gzip_vary on;"
 
-// TestCompression: which answers are compressed for whom, and what becomes of the fields that describe them. Not compared are answers to HEAD, and
-// clients that accept x-gzip or * alone: use-gzip names these differences.
+// TestCompression: which answers are compressed for whom, and what becomes of the fields that describe them. Not compared are
+// clients that accept x-gzip or * alone: use-gzip names that difference.
 func TestCompression(t *testing.T) {
 	values := policy.Values{"use-gzip": "true", "gzip-types": "text/plain application/json"}
 	for _, status := range []string{"200 OK", "403 Forbidden", "404 Not Found", "201 Created", "500 Oops", "206 Partial Content"} {
@@ -50,6 +50,7 @@ func comparePods(t *testing.T, s setup, head string, size int) {
 			"", "gzip", "gzip;q=0", "gzip;q=0.001", "deflate, gzip;q=1.0, *;q=0.5", "identity", "GZIP", "gzip;q=0.0001", "gzip ; q=1", "br", "gzip;q=2",
 		} {
 			p.sameUnpacked(t, get("/", "Accept-Encoding: "+accept))
+			p.sameUnpacked(t, message("HEAD", "/", "Accept-Encoding: "+accept))
 		}
 		p.sameUnpacked(t, strings.Replace(get("/", "Accept-Encoding: gzip"), "HTTP/1.1", "HTTP/1.0", 1))
 		p.sameUnpacked(t, get("/", "Accept-Encoding: gzip", "Via: 1.1 cache"))
