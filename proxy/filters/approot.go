@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"podlane.dev/podlane/proxy/exchange"
+	"podlane.dev/podlane/router"
 	"podlane.dev/podlane/router/policy"
 )
 
@@ -11,14 +12,14 @@ import (
 func AppRoot() Policy {
 	return &Of[string]{
 		Of: policy.Of[string]{
-			Name: "app-root",
+			Name: router.AppRootFamily,
 			Doc: "Redirects (302) requests for / to another path of the same host and port, without their query. All other paths are left alone. It comes " +
-				"before everything else that answers requests.",
+				"before everything else that answers requests. It holds where a path of the Ingress matches /; where the host is read as " +
+				"ingress-nginx reads it, it holds for the whole host, whichever paths the Ingress has.",
 			Keys: []policy.Key{{
 				Name: "app-root", Kind: policy.String, Default: "none", Example: "/app/start",
-				Doc: "The path, which begins with \"/\" and may hold letters, digits and -._~/:, but no variables.",
-				Differs: "it holds where a path of the Ingress itself matches /, not for the whole host; behind a trusted proxy that terminates TLS the URL is " +
-					"https; $ is refused",
+				Doc:     "The path, which begins with \"/\" and may hold letters, digits and -._~/:, but no variables.",
+				Differs: "behind a trusted proxy that terminates TLS the URL is https; $ is refused",
 			}},
 			IfInvalid: policy.Ignore,
 			Parse: func(v policy.Values) (string, error) {

@@ -177,7 +177,7 @@ func checkAlias(name string) error {
 // sendToHost returns the host that sends its requests to another.
 func (b *Builder) sendToHost(name string, claim aliasClaim, old *router.Host) *router.Host {
 	id := router.RouteID{Namespace: claim.by.object.Namespace, Ingress: claim.by.object.Name, Host: name, Path: "/"}
-	state := routeState{id: id, hasCertificate: b.hasCertificate(name), sendTo: claim.host}
+	state := routeState{id: id, hasCertificate: b.hasCertificate(name), compat: b.hosts[claim.host].compat(), sendTo: claim.host}
 	if old != nil && len(old.Routes()) == 1 {
 		state.old = old.Routes()[0]
 	}

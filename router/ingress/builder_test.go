@@ -178,6 +178,7 @@ func genIngress(t dice, name types.NamespacedName) *networkingv1.Ingress {
 		map[string]string{"podlane.dev/custom-http-errors": pick(t, "404", "x")},
 		map[string]string{"podlane.dev/default-backend": pick(t, "x", "y", "z")},
 		map[string]string{"podlane.dev/server-alias": pick(t, "alias.example", "api.example,*.alias.example", "~^a", "x.a.example,BAD!")},
+		map[string]string{"podlane.dev/app-root": "/start"},
 		map[string]string{"podlane.dev/from-to-www-redirect": "true", "podlane.dev/server-alias": "alias.example"},
 		map[string]string{"podlane.dev/auth-tls-secret": pick(t, "x", "y", "a/x", "b/z"), "podlane.dev/auth-tls-match-cn": pick(t, "", "CN=a")},
 		map[string]string{"podlane.dev/backend-protocol": pick(t, "HTTPS", "GRPC", "HTTP", "bad"), "podlane.dev/proxy-ssl-secret": pick(t, "x", "y", "b/z")},

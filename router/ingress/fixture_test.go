@@ -104,6 +104,11 @@ func testFamilies() []policy.Family {
 			},
 		},
 		&policy.Of[string]{
+			Name: router.AppRootFamily, Doc: "Start.", IfInvalid: policy.Ignore,
+			Keys:  []policy.Key{{Name: "app-root", Kind: policy.String, Doc: "Where.", Example: "/start"}},
+			Parse: func(v policy.Values) (string, error) { return v.Text("app-root", ""), nil },
+		},
+		&policy.Of[string]{
 			Name: "crash", Doc: "Panics.", IfInvalid: policy.Ignore,
 			Keys:  []policy.Key{{Name: "crash", Kind: policy.String, Doc: "Why.", Example: "x"}},
 			Parse: func(policy.Values) (string, error) { panic("index out of range") },

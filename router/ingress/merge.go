@@ -103,6 +103,7 @@ func (s *hostState) merge(name string, hasCertificate bool, old *router.Host) (*
 		}
 	}
 	m.slashes()
+	m.appRoot()
 	m.tellCanaries()
 	// Rules without a host name no host: what matches none of their paths is the catch-all's.
 	if name != "" {

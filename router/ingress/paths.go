@@ -20,13 +20,17 @@ type hostPaths struct {
 	exact set[string]
 }
 
+// compat says whether the host is read as ingress-nginx reads it: its owner decides. s may be nil.
+func (s *hostState) compat() bool {
+	return s != nil && len(s.claimants) > 0 && s.claimants[0].mode == compatible
+}
+
 // readsPaths decides how the paths of the host are read.
 func (s *hostState) readsPaths() hostPaths {
-	var h hostPaths
-	if len(s.claimants) == 0 || s.claimants[0].mode != compatible {
+	h := hostPaths{compat: s.compat()}
+	if !h.compat {
 		return h
 	}
-	h.compat = true
 	for _, c := range s.claimants {
 		if c.rewrite.Regex || slices.ContainsFunc(c.claims.paths, func(p pathClaim) bool { return c.rewrite.Changes(p.path.written) }) {
 			h.by = c.compiled

@@ -30,6 +30,8 @@ const (
 	CompatPattern Reason = "CompatPattern"
 	// CompatSlash: requests are sent to the path with a slash because nginx does so.
 	CompatSlash Reason = "CompatSlash"
+	// CompatAppRoot: requests for / are sent away for the whole host because ingress-nginx does so.
+	CompatAppRoot Reason = "CompatAppRoot"
 	// CanaryUnused: a canary shares no requests.
 	CanaryUnused Reason = "CanaryUnused"
 
@@ -120,7 +122,7 @@ func Reasons() []Reason {
 	return []Reason{
 		ClassNotFound, ClassConflict, TooLarge,
 		InvalidHost, InvalidPath, InvalidPathType, PathNormalized, PathNotPattern, PathConflict, DefaultBackendConflict,
-		InvalidPattern, CompatPattern, CompatSlash, CanaryUnused, AliasConflict,
+		InvalidPattern, CompatPattern, CompatSlash, CompatAppRoot, CanaryUnused, AliasConflict,
 		NoBackend, BackendInvalid, BackendResource, ServiceMissing, PortMissing, ExternalNameRefused, UnknownAppProtocol,
 		SecretMissing, SecretInvalid, SecretForbidden, CertificateConflict, CertificateMismatch, ClientAuthConflict, CiphersUnknown, CiphersConflict, PassthroughRefused, NoCertificate,
 		UnsupportedAnnotation, InvalidAnnotation, OverriddenAnnotation, PolicyFailed, RefusedAnnotation, ConfigMapMissing, ConfigMapForbidden,
