@@ -12,9 +12,11 @@ type State string
 const (
 	// OK is served and has not expired.
 	OK State = "ok"
-	// Expired is served although its time is over: a client that looks is told the truth, and one that does not look works.
+	// Expired is served although its time is over: a client that looks is told the truth, and one that does not look works. Early is served
+	// although its time has not begun. Where their Secret had one before that is valid, that is served, and listed as Stale too.
 	Expired State = "expired"
-	// Stale is the last good one of a Secret that is missing or broken; it is served until Info.Until.
+	Early   State = "early"
+	// Stale is the last good one of a Secret that is missing or broken, or whose certificate is Expired or Early; it is served until Info.Until.
 	Stale State = "stale"
 	// Default has no key pair that could be served: its hosts get the default certificate.
 	Default State = "default"
@@ -97,7 +99,7 @@ func (s *Store) defaultInfo(bind *binding, now time.Time) []Info {
 	if len(infos) > 0 && infos[0].State != Default {
 		return infos
 	}
-	own := candidate{of: &binding{pair: s.fallback}, pair: s.fallback, notAfter: s.fallback.Leaf.NotAfter}
+	own := candidateWith(&binding{pair: s.fallback}, s.fallback)
 	info := group{candidate: own}.info(now)
 	info.Default = true
 	return append(infos, info)
@@ -117,10 +119,12 @@ func (g group) info(now time.Time) Info {
 		info.State = Default
 	case !g.until.IsZero():
 		info.State = Stale
-	case now.After(g.notAfter): // as in RFC 5280 section 4.1.2.5, the last second is valid
-		info.State = Expired
-	default:
+	case g.valid(now):
 		info.State = OK
+	case now.Before(g.notBefore):
+		info.State = Early
+	default:
+		info.State = Expired
 	}
 	return info
 }

@@ -198,14 +198,26 @@ func (b *builder) checked(c *router.Certificate, before *choice) *tls.Certificat
 // what List shows, "" for the default certificate.
 func (b *builder) serve(bind *binding, host string, now, before *choice) {
 	next := b.candidateOf(bind, before)
-	// A Secret that an owner lists twice for one host must not cost every handshake a choice.
-	if now.lastOf(secretOf(bind.cert)) == nil {
-		now.candidates = appendOne(&b.candidates, now.candidates, next)
+	offers := []candidate{next, b.keptBeside(next, before)}
+	if offers[1].pair == nil {
+		offers = offers[:1]
 	}
-	i := slices.IndexFunc(bind.served, func(g group) bool { return g.pair == next.pair && g.since.Equal(next.since) })
+	// A Secret that an owner lists twice for one host must not cost every handshake a choice.
+	again := now.lastOf(secretOf(bind.cert), b.now) != nil
+	for _, c := range offers {
+		if !again {
+			now.candidates = appendOne(&b.candidates, now.candidates, c)
+		}
+		b.enter(bind, c, host)
+	}
+}
+
+// enter puts a host into the group of what it is served with.
+func (b *builder) enter(bind *binding, c candidate, host string) {
+	i := slices.IndexFunc(bind.served, func(g group) bool { return g.pair == c.pair && g.since.Equal(c.since) })
 	if i < 0 {
 		i = len(bind.served)
-		bind.served = appendOne(&b.groups, bind.served, group{candidate: next})
+		bind.served = appendOne(&b.groups, bind.served, group{candidate: c})
 	}
 	g := &bind.served[i]
 	switch given := bind.cert.Hosts; {
@@ -230,36 +242,58 @@ func appendOne[T any](s *slab[T], list []T, v T) []T {
 
 // candidateOf returns what bind serves a host with whose choice was before.
 func (b *builder) candidateOf(bind *binding, before *choice) candidate {
-	c := candidate{of: bind, pair: bind.pair}
-	if c.pair == nil {
-		b.new.broken = true
-		c.since = b.now
-		if last := before.lastOf(secretOf(bind.cert)); last != nil {
-			if !last.since.IsZero() {
-				c.since = last.since
-			}
-			// A key pair that is past its time is forgotten, so that the key does not stay in memory.
-			if until := c.since.Add(b.keepStale); b.now.Before(until) && last.pair != nil {
-				c.pair, c.until = last.pair, until
-			}
-		}
+	if bind.pair != nil {
+		return candidateWith(bind, bind.pair)
 	}
-	if c.pair != nil {
-		c.notAfter = c.pair.Leaf.NotAfter
-		c.cheap = ellipticKey(c.pair)
+	b.new.broken = true
+	c := candidate{of: bind, since: b.now}
+	if last := before.lastOf(secretOf(bind.cert), b.now); last != nil {
+		c = b.keep(c, last)
 	}
 	return c
 }
 
-// lastOf returns the candidate that stood for a Secret, or nil. c may be nil.
-func (c *choice) lastOf(secret secretKey) *candidate {
+// keptBeside returns the last good key pair of a Secret that now holds one whose time is over, or has not begun: it stands beside that one until it is
+// past its own time, and handshakes choose by the time that they come at. The result has no pair where there is nothing to keep.
+func (b *builder) keptBeside(next candidate, before *choice) candidate {
+	c := candidate{of: next.of, since: b.now}
+	if next.pair == nil || !next.until.IsZero() || next.valid(b.now) {
+		return c
+	}
+	if last := before.lastOf(secretOf(next.of.cert), b.now); last != nil && last.pair != next.pair && last.valid(b.now) {
+		b.new.broken = true
+		c = b.keep(c, last)
+	}
+	return c
+}
+
+// keep makes c serve what last served, as long as that may be. A key pair that is past its time is forgotten, so that the key does not stay in memory.
+func (b *builder) keep(c candidate, last *candidate) candidate {
+	if !last.since.IsZero() {
+		c.since = last.since
+	}
+	until := c.since.Add(b.keepStale)
+	if last.pair == nil || !b.now.Before(until) {
+		return c
+	}
+	kept := candidateWith(c.of, last.pair)
+	kept.since, kept.until = c.since, until
+	return kept
+}
+
+func candidateWith(bind *binding, pair *tls.Certificate) candidate {
+	return candidate{of: bind, pair: pair, notBefore: pair.Leaf.NotBefore, notAfter: pair.Leaf.NotAfter, cheap: ellipticKey(pair)}
+}
+
+// lastOf returns the candidate that stood for a Secret, of several the one that is valid at now, or nil. c may be nil.
+func (c *choice) lastOf(secret secretKey, now time.Time) (last *candidate) {
 	if c == nil {
 		return nil
 	}
 	for i := range c.candidates {
-		if secretOf(c.candidates[i].of.cert) == secret {
-			return &c.candidates[i]
+		if cand := &c.candidates[i]; secretOf(cand.of.cert) == secret && (last == nil || !last.valid(now) && cand.valid(now)) {
+			last = cand
 		}
 	}
-	return nil
+	return last
 }

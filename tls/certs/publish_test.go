@@ -215,6 +215,95 @@ func TestExpiredIsServedAndListed(t *testing.T) {
 	})
 }
 
+// A Secret that is renewed with a certificate that has expired (an old backup, say), or is not valid yet, keeps the last good one, as a broken Secret does.
+func TestRenewedWithWhatIsNotValid(t *testing.T) {
+	for name, row := range map[string]struct {
+		notAfter time.Duration
+		state    certs.State
+	}{
+		"expired": {-time.Second, certs.Expired},
+		"early":   {3000 * time.Hour, certs.Early},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				fallback, good := pairFor(t, "default.test"), pairFor(t, "a.test")
+				bad := signed(t, fallback.PrivateKey.(crypto.Signer), time.Now().Add(row.notAfter), []string{"a.test"})
+				s := newStore(t, certs.Options{Default: fallback})
+				s.Publish([]*router.Certificate{cert("s", good, "a.test")}, nil)
+				renewed := []*router.Certificate{cert("s", bad, "a.test", "new.test")}
+				s.Publish(renewed, nil)
+				if served(t, s, "a.test") != good {
+					t.Error("the last good certificate was not kept")
+				}
+				if served(t, s, "new.test") != bad {
+					t.Error("a host that the Secret never served did not get what is in it")
+				}
+				wantList(t, s, fmt.Sprintf("* / [] ok\nns/s [a.test new.test] %s\nns/s [a.test] stale\n", row.state))
+				if got := handshake(t, s, &tls.Config{ServerName: "a.test"}); !got.PeerCertificates[0].Equal(good.Leaf) {
+					t.Error("the handshake had another certificate")
+				}
+				// Publishing again does not prolong it, and its end needs no Publish.
+				time.Sleep(23 * time.Hour)
+				s.Publish(renewed, nil)
+				if served(t, s, "a.test") != good {
+					t.Error("given up early")
+				}
+				time.Sleep(time.Hour)
+				if served(t, s, "a.test") != bad {
+					t.Error("kept for more than 24 h")
+				}
+				s.Publish(renewed, nil)
+				wantList(t, s, fmt.Sprintf("* / [] ok\nns/s [a.test new.test] %s\n", row.state))
+			})
+		})
+	}
+}
+
+// What is not valid yet is served from the moment on in which it is.
+func TestEarlyCertificateBecomesValid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		good := pairFor(t, "a.test")
+		early := signed(t, good.PrivateKey.(crypto.Signer), time.Now().Add(2001*time.Hour), []string{"a.test"}) // valid in an hour
+		s := newStore(t, certs.Options{})
+		s.Publish([]*router.Certificate{cert("s", good, "a.test")}, cert("s", good))
+		s.Publish([]*router.Certificate{cert("s", early, "a.test")}, cert("s", early))
+		if served(t, s, "a.test") != good || served(t, s, "other.test") != good {
+			t.Error("served before its time")
+		}
+		time.Sleep(time.Hour)
+		if served(t, s, "a.test") != early || served(t, s, "other.test") != early {
+			t.Error("not served at its time")
+		}
+		s.Publish([]*router.Certificate{cert("s", early, "a.test")}, cert("s", early))
+		wantList(t, s, "* ns/s [] ok\nns/s [a.test] ok\n")
+	})
+}
+
+// Of what a Secret held, the good certificate is the last good one, also if the Secret goes after it was renewed with one that is not.
+func TestSecretGoesAfterABadRenewal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		good := pairFor(t, "a.test")
+		s := newStore(t, certs.Options{})
+		s.Publish([]*router.Certificate{cert("s", good, "a.test")}, nil)
+		expired := signed(t, good.PrivateKey.(crypto.Signer), time.Now().Add(-time.Second), []string{"a.test"})
+		s.Publish([]*router.Certificate{cert("s", expired, "a.test")}, nil)
+		time.Sleep(time.Hour)
+		s.Publish([]*router.Certificate{cert("s", nil, "a.test")}, nil)
+		if served(t, s, "a.test") != good {
+			t.Error("the last good certificate was not kept")
+		}
+		time.Sleep(23*time.Hour - time.Nanosecond)
+		if served(t, s, "a.test") != good {
+			t.Error("given up early")
+		}
+		time.Sleep(time.Nanosecond)
+		wantList(t, s, "* / [] ok\nns/s [a.test] default\n")
+		// Created again, it is served at once.
+		s.Publish([]*router.Certificate{cert("s", good, "a.test")}, nil)
+		wantList(t, s, "* / [] ok\nns/s [a.test] ok\n")
+	})
+}
+
 func TestListIsACopyInOrder(t *testing.T) {
 	s := newStore(t, certs.Options{})
 	first := cert("z", pairFor(t, "z.test"), "z.test", "a.test")

@@ -70,7 +70,8 @@ func NewStore(o Options) (*Store, error) {
 // other Owners are shadowed. An exact host is never overridden by a wildcard, not even when its Secret is broken.
 //
 // A certificate without a usable KeyPair gets the one that the same Secret last had for the same host, until
-// Options.KeepStale has passed since it was first missing; then its hosts get the default certificate. defaultCert
+// Options.KeepStale has passed since it was first missing; then its hosts get the default certificate. One whose KeyPair has
+// expired, or is not valid yet, has the last good one beside it as long, and handshakes get the one that is valid. defaultCert
 // serves all other names; it may be nil, and is kept in the same way.
 //
 // Publish keeps certs' elements, which must not change any more. It costs next to nothing where they and defaultCert are the
@@ -173,12 +174,19 @@ type owner struct{ namespace, ingress string }
 
 // A candidate is one key pair that a host may be served with.
 type candidate struct {
-	of       *binding
-	pair     *tls.Certificate // nil where there never was a good one
-	notAfter time.Time
-	since    time.Time // when the Secret was first seen broken; zero while it is good
-	until    time.Time // when pair is not served any more; zero while the Secret is good
-	cheap    bool      // an elliptic key: a tenth of the server's work of an RSA key, for clients that can
+	of   *binding
+	pair *tls.Certificate // nil where there never was a good one
+	// notBefore and notAfter are the pair's.
+	notBefore, notAfter time.Time
+
+	since time.Time // when the Secret was first seen broken; zero while it is good
+	until time.Time // when pair is not served any more; zero while the Secret is good
+	cheap bool      // an elliptic key: a tenth of the server's work of an RSA key, for clients that can
+}
+
+// valid reports whether a client that looks at the time accepts the candidate at now. As in RFC 5280 section 4.1.2.5, the last second is valid.
+func (c *candidate) valid(now time.Time) bool {
+	return c.pair != nil && !now.Before(c.notBefore) && !now.After(c.notAfter)
 }
 
 // alive reports whether the candidate may be served at now.
@@ -200,7 +208,7 @@ func (c *choice) pick(hello *tls.ClientHelloInfo) *tls.Certificate {
 // The weights of pickAmong: what a client can verify comes first, then what it will accept, then what is cheap.
 const (
 	supportedKey = 8
-	notExpired   = 4
+	validNow     = 4
 	notStale     = 2
 	cheapKey     = 1
 )
@@ -223,8 +231,8 @@ func (c *choice) pickAmong(hello *tls.ClientHelloInfo) *tls.Certificate {
 		if anonymous.SupportsCertificate(cand.pair) == nil {
 			rank += supportedKey
 		}
-		if !now.After(cand.notAfter) {
-			rank += notExpired
+		if cand.valid(now) {
+			rank += validNow
 		}
 		if cand.until.IsZero() {
 			rank += notStale
