@@ -147,6 +147,10 @@ func (e *events) write(ctx context.Context) time.Duration {
 			}
 			continue
 		}
+		// Each Event is a request, and the lease may run out during one while its term goes on: this process may have stood still.
+		if _, leading := e.leadership.current(); !leading {
+			return 0
+		}
 		// Not Wait: a Problem that is solved in the meantime needs no Event.
 		if !e.limiter.TryAccept() {
 			return time.Second / eventsPerSecond

@@ -203,6 +203,45 @@ func TestEventsAreNotWrittenByOthers(t *testing.T) {
 	})
 }
 
+// slowWriter is an API server whose answers take long.
+type slowWriter struct {
+	client.Writer
+	takes time.Duration
+}
+
+func (w slowWriter) Create(ctx context.Context, o client.Object, opts ...client.CreateOption) error {
+	time.Sleep(w.takes)
+	return w.Writer.Create(context.WithoutCancel(ctx), o, opts...)
+}
+
+// TestEventsAfterStandstill freezes the leader while it writes an Event: the others are for who leads by then, and for itself once it has the lease again.
+func TestEventsAfterStandstill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newEventFixture(t)
+		f.writer = slowWriter{f.api, 12 * time.Second}
+		run(t, f.events)
+		lease := &renewals{leadership: f.leadership}
+		f.leadership.lasts, f.leadership.renewed = 10*time.Second, time.Now()
+		f.leadership.begin(t.Context())
+		f.set(f.events, problem("spec.rules[0]"), problem("spec.rules[1]"), problem("spec.rules[2]"))
+		time.Sleep(eventSettle)
+		synctest.Wait()
+		lease.renewed(time.Now(), nil)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if n := len(f.notes(t)); n != 1 {
+			t.Fatalf("%d Events by a leader whose lease ran out with the first", n)
+		}
+		for range 5 {
+			lease.renewed(time.Now(), nil)
+			time.Sleep(20 * time.Second)
+		}
+		if n := len(f.notes(t)); n != 3 {
+			t.Errorf("%d Events by a leader whose lease is renewed, want 3", n)
+		}
+	})
+}
+
 func TestEventsAreTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newEventFixture(t)

@@ -98,6 +98,10 @@ func (s *status) Reconcile(ctx context.Context, key types.NamespacedName) (recon
 	if err := s.limiter.Wait(ctx); err != nil {
 		return reconcile.Result{}, fmt.Errorf("wait for a turn to write status: %w", err)
 	}
+	// The lease may have run out meanwhile, with the end of the term yet to come: this process may have stood still.
+	if term, leading = s.leadership.current(); !leading {
+		return reconcile.Result{}, nil
+	}
 	if err := s.write(term, i, addresses); err != nil {
 		return reconcile.Result{}, err
 	}

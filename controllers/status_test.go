@@ -239,6 +239,34 @@ func TestStatusIsNotWritten(t *testing.T) {
 	}
 }
 
+// standstill is a limiter whose callers wait while the whole process stands still.
+type standstill struct {
+	flowcontrol.RateLimiter
+	lasts time.Duration
+}
+
+func (s standstill) Wait(context.Context) error {
+	time.Sleep(s.lasts)
+	return nil
+}
+
+// TestStatusAfterStandstill freezes the leader between its decision to write and the write: another leads when it goes on, and what it had
+// decided is not written.
+func TestStatusAfterStandstill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStatusFixture(t, bareIngress("i"))
+		s.see(t, "i")
+		s.leadership.lasts, s.leadership.renewed = 10*time.Second, time.Now()
+		s.limiter = standstill{s.limiter, 10 * time.Second}
+		s.reconcile(t, "i")
+		s.wantPatches(t)
+		s.leadership.renewed = time.Now()
+		s.limiter = standstill{s.limiter, 9 * time.Second}
+		s.reconcile(t, "i")
+		s.wantPatches(t, `i {"status":{"loadBalancer":{"ingress":[{"ip":"192.0.2.1"}]}}}`)
+	})
+}
+
 func TestStatusErrorIsTriedAgain(t *testing.T) {
 	s := newStatusFixture(t, bareIngress("i"))
 	s.see(t, "i")
