@@ -2,7 +2,6 @@ package e2e_test
 
 import (
 	"fmt"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -94,17 +93,26 @@ func followEndpoints(t *testing.T, lane *lane, ns *cluster.Namespace, ip map[str
 // addAddress gives this machine, the tests' own network namespace, one more address.
 func addAddress(t *testing.T, address string) {
 	t.Helper()
+	addAddresses(t, address+"/32")
+}
+
+// addAddresses makes every address of a range one of the machine's own.
+func addAddresses(t *testing.T, cidr string) {
+	t.Helper()
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &netlink.Addr{IPNet: &net.IPNet{IP: net.ParseIP(address), Mask: net.CIDRMask(32, 32)}}
+	a, err := netlink.ParseAddr(cidr)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := netlink.AddrAdd(lo, a); err != nil {
-		t.Fatalf("add address %s: %v", address, err)
+		t.Fatalf("add %s: %v", cidr, err)
 	}
 	t.Cleanup(func() {
 		if err := netlink.AddrDel(lo, a); err != nil {
-			t.Errorf("remove address %s: %v", address, err)
+			t.Errorf("remove %s: %v", cidr, err)
 		}
 	})
 }
