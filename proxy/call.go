@@ -61,22 +61,28 @@ type call struct {
 	fd    int // of the client's socket where its end is the call's, for poll; else -1
 
 	main, upload watch
-	since        atomic.Int64 // when the exchange began, in ms of the sweeper's clock
-	pod          atomic.Pointer[pod]
-	aborted      atomic.Bool                        // set before pod is closed: no other attempt may follow
-	wake         atomic.Pointer[chan struct{}]      // ends a pause; see waker
-	consulted    atomic.Pointer[context.CancelFunc] // ends what a filter waits for; see session.Wait
-	uploaded     chan error                         // result of the upload goroutine
-	uploading    bool
-	pulled       atomic.Bool   // the upload has pulled a part of the request body
-	bodyRead     atomic.Bool   // the upload has pulled the whole request body
-	bodyPause    time.Duration // how long the body may pause that the upload pulls
-	podPause     time.Duration // how long the Pod may take nothing
-	headWait     time.Duration // how long the answer may take once the upload has ended
-	sent         atomic.Bool   // the upload has ended
-	body         limitedBody   // wraps request bodies of unknown length
-	onPodTook    func()        // podTook, made once
-	session      session       // of the present exchange
+	// silence is the wait for more of an answer at which the sweeper looked last, and asked when it began or the client was asked for last. They
+	// are the sweeper's.
+	silence uint64
+	asked   int64
+
+	since       atomic.Int64 // when the exchange began, in ms of the sweeper's clock
+	pod         atomic.Pointer[pod]
+	aborted     atomic.Bool                        // set before pod is closed: no other attempt may follow
+	wake        atomic.Pointer[chan struct{}]      // ends a pause; see waker
+	consulted   atomic.Pointer[context.CancelFunc] // ends what a filter waits for; see session.Wait
+	uploaded    chan error                         // result of the upload goroutine
+	uploading   bool
+	pulled      atomic.Bool   // the upload has pulled a part of the request body
+	bodyRead    atomic.Bool   // the upload has pulled the whole request body
+	bodyMissing atomic.Bool   // the client has not sent all of the request body, and somebody reads on who will tell if it never comes
+	bodyPause   time.Duration // how long the body may pause that the upload pulls
+	podPause    time.Duration // how long the Pod may take nothing
+	headWait    time.Duration // how long the answer may take once the upload has ended
+	sent        atomic.Bool   // the upload has ended
+	body        limitedBody   // wraps request bodies of unknown length
+	onPodTook   func()        // podTook, made once
+	session     session       // of the present exchange
 }
 
 // enter says what the call's own goroutine waits for next, and returns what the sweeper found about the wait before.

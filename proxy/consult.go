@@ -15,7 +15,7 @@ func (s *session) Wait(limit time.Duration, f func(ctx context.Context)) {
 	ctx, cancel := context.WithCancel(s.e.life)
 	defer cancel()
 	// A client whose body is missing may have closed its sending side early: whoever reads the body will tell.
-	c.bodyRead.Store(s.x.Request.Body == nil || c.srv.BodyDone())
+	c.bodyMissing.Store(s.x.Request.Body != nil && !c.srv.BodyDone())
 	c.consulted.Store(&cancel)
 	defer c.consulted.Store(nil)
 	if c.aborted.Load() { // it may not have seen cancel

@@ -42,6 +42,9 @@ type Timeouts struct {
 	// UpstreamHeader (60 s) from the end of the request to the head of the Pod's answer, and UpstreamBody (60 s) without a
 	// byte of its body.
 	UpstreamHeader, UpstreamBody time.Duration
+	// Departure (1 s) without a byte in the middle of a Pod's answer, after which a client that is gone is noticed; one that has closed its sending
+	// side is taken for gone by then, unless AllowHalfClose is set. Without a limit, either is noticed with the Pod's next byte only.
+	Departure time.Duration
 	// Stall (60 s) in which a peer takes no byte.
 	Stall time.Duration
 	// Tunnel (1 h) without a byte in either direction of an upgraded connection; event streams too.
@@ -58,7 +61,7 @@ func (t Timeouts) withDefaults() Timeouts {
 		def time.Duration
 	}{
 		{&t.FirstByte, 10 * time.Second}, {&t.Header, 10 * time.Second}, {&t.Body, time.Minute}, {&t.Idle, 75 * time.Second}, {&t.Park, time.Second},
-		{&t.UpstreamHeader, time.Minute}, {&t.UpstreamBody, time.Minute}, {&t.Stall, time.Minute}, {&t.Tunnel, time.Hour},
+		{&t.UpstreamHeader, time.Minute}, {&t.UpstreamBody, time.Minute}, {&t.Departure, time.Second}, {&t.Stall, time.Minute}, {&t.Tunnel, time.Hour},
 		{&t.ProxyHeader, 5 * time.Second}, {&t.Hello, 5 * time.Second},
 		{&t.Linger, 30 * time.Second}, {&t.LingerSilence, 5 * time.Second},
 	} {
@@ -90,8 +93,8 @@ type Options struct {
 	// ProxyProtocol are the peers whose connections begin with a header of the PROXY protocol, version 1 or 2: they must send one, and it is
 	// believed. All other connections begin without one. Default: none.
 	ProxyProtocol []netip.Prefix
-	// AllowHalfClose delivers the answer to a client that has closed its sending side before the Pod answered, instead of
-	// taking it for gone.
+	// AllowHalfClose delivers the answer to a client that has closed its sending side before the Pod answered, or before it was silent for
+	// Timeouts.Departure in the middle of its answer, instead of taking it for gone.
 	AllowHalfClose bool
 	// HTTP2 are the limits of HTTP/2 connections; those that Limits and Timeouts have too are taken from there.
 	HTTP2 http2.Options

@@ -188,23 +188,28 @@ func (s *session) try(pod *pod) (f failure, again repetition) {
 	pod.StartRequest(x)
 	err := s.sendBody(pod)
 	if m := s.await(); m != unmarked {
-		return s.lose(pod, failTimeout), never
+		return s.lose(pod, marked(m)), never
 	}
 	if err == nil || !isClientError(err) {
 		// A Pod may answer and close without reading the whole request: the answer counts, not the write.
 		err = s.readHead(pod)
 	}
 	if m := c.enter(working, 0); m != unmarked {
-		if m == gone {
-			return s.lose(pod, failClient), never
-		}
-		return s.lose(pod, failTimeout), never
+		return s.lose(pod, marked(m)), never
 	}
 	if err == nil {
 		ep.Succeeded()
 		return failure{}, never
 	}
 	return s.judge(pod, err)
+}
+
+// marked says what it means that the sweeper has ended a wait for a Pod.
+func marked(m mark) failure {
+	if m == gone {
+		return failClient
+	}
+	return failTimeout
 }
 
 // await begins the wait for the answer, and returns the mark of the wait before. While an upload goes on its own waits are what is bounded.

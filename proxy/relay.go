@@ -116,7 +116,11 @@ func (s *session) relayBody(pod *pod) error {
 			}
 		}
 		p, err := x.Response.Body.Next()
-		if m := c.enter(writingClient, s.e.timeouts.Stall); m != unmarked {
+		switch c.enter(writingClient, s.e.timeouts.Stall) {
+		case unmarked:
+		case gone:
+			return clientError{errLeft}
+		default:
 			return podError{errBodyTimeout}
 		}
 		if errors.Is(err, io.EOF) {
@@ -130,6 +134,9 @@ func (s *session) relayBody(pod *pod) error {
 		}
 	}
 }
+
+// errLeft ends an answer in whose middle the client has left.
+var errLeft = errors.New("the client has left")
 
 // pauseLimit is how long the body of the answer may pause. An event stream is silent for long by nature, like a tunnel.
 func (s *session) pauseLimit() time.Duration {

@@ -134,11 +134,13 @@ func (s *session) sendBody(pod *pod) error {
 		return codec.Finish()
 	}
 	if s.whole && (s.spooled == nil || s.spooled.Length() <= inlineBody) {
+		s.c.bodyMissing.Store(false)
 		if err := copyBody(codec, x.Request.Body); err != nil {
 			return err
 		}
 		return codec.Finish()
 	}
+	s.c.bodyMissing.Store(s.spooled == nil)
 	if err := codec.Flush(); err != nil {
 		return err
 	}
@@ -214,13 +216,13 @@ func (c *call) streamBody(body exchange.Body, codec podSide) error {
 		}
 		switch {
 		case errors.Is(err, io.EOF):
-			c.bodyRead.Store(true)
+			c.pulledAll()
 			return codec.Finish()
 		case err != nil:
 			return clientError{err}
 		}
 		if c.session.spooled == nil && c.srv.BodyDone() {
-			c.bodyRead.Store(true)
+			c.pulledAll()
 		}
 		if err := codec.Write(p); err != nil {
 			return err
@@ -229,6 +231,12 @@ func (c *call) streamBody(body exchange.Body, codec podSide) error {
 			return err
 		}
 	}
+}
+
+// pulledAll says that the upload has the whole body.
+func (c *call) pulledAll() {
+	c.bodyRead.Store(true)
+	c.bodyMissing.Store(false)
 }
 
 // errPodStalled ends an upload of which the Pod takes nothing.

@@ -25,9 +25,9 @@ const (
 	reading                    // the rest of a request's head, or its body
 	awaiting                   // the Pod's answer: the client may go away meanwhile
 	uploading                  // the same, while the request's body goes to the Pod
-	receiving                  // the rest of the Pod's answer
+	receiving                  // the rest of the Pod's answer: the same, once the Pod has been silent for a while
 	writingClient              // room in the client's socket
-	writingPod                 // room in the Pod's socket
+	writingPod                 // room in the Pod's socket: the client may go away meanwhile
 	tunneling                  // either side of an upgraded connection
 	pacing                     // the time at which a paced body may be pulled
 	consulting                 // somebody whom a filter asks: the client may go away meanwhile
@@ -267,7 +267,7 @@ func (s *sweeper) sweepConns(now int64) (resting int64) {
 		if p.resting() {
 			resting++
 		}
-		if (p == awaiting || p == uploading || p == consulting) && markOf(w) == unmarked && c.fd >= 0 && now-c.since.Load() >= goneAfter.Milliseconds() {
+		if c.fd >= 0 && markOf(w) == unmarked && c.mayHaveLeft(w, now) {
 			s.polled = append(s.polled, unix.PollFd{Fd: int32(c.fd), Events: c.goneEvents(p)})
 			s.asked = append(s.asked, suspect{&c.call, w})
 		}
@@ -275,10 +275,30 @@ func (s *sweeper) sweepConns(now int64) (resting int64) {
 	return resting
 }
 
+// mayHaveLeft reports whether the kernel is to be asked after c's client, which waits for a Pod under w. Before the answer begins it is asked
+// every tick, because most such waits are short. Event streams wait in their middle for as long as they last, and there may be many: each is asked
+// for once in Departure, and an answer that flows is not. Only the sweeper calls it.
+func (c *call) mayHaveLeft(w uint64, now int64) bool {
+	switch phaseOf(w) {
+	case awaiting, uploading, writingPod, consulting:
+		return now-c.since.Load() >= goneAfter.Milliseconds()
+	case receiving:
+		every := c.e.timeouts.Departure.Milliseconds()
+		switch {
+		case w != c.silence:
+			c.silence, c.asked = w, now
+		case every > 0 && now-c.asked >= every:
+			c.asked = now
+			return true
+		}
+	}
+	return false
+}
+
 // goneEvents are the events by which c's client is gone, beside a reset, which poll always tells. The end of its sending side is one, unless
 // that is allowed, or body is still missing: then whoever reads it will tell.
 func (c *call) goneEvents(p phase) int16 {
-	if c.e.opts.AllowHalfClose || p != awaiting && !c.bodyRead.Load() {
+	if c.e.opts.AllowHalfClose || p != awaiting && c.bodyMissing.Load() {
 		return 0
 	}
 	return unix.POLLRDHUP

@@ -129,7 +129,8 @@ func TestF7ClientEndsDuringTheAnswer(t *testing.T) {
 		_, _ = io.Copy(c, io.LimitReader(zeros{}, size-1))
 		c.untilClosed()
 	})
-	r := newRig(t, proxy.Options{})
+	// However slow this machine is, the Pod is not silent for so long that nobody can be there any more.
+	r := newRig(t, proxy.Options{Timeouts: proxy.Timeouts{Departure: 2 * patience}})
 	r.route("a.test", p.addr)
 	c := dial(t, r.addr)
 	c.send("GET / HTTP/1.1\r\nHost: a.test\r\nUser-Agent: during\r\n\r\n")
@@ -151,6 +152,46 @@ func TestF7ClientEndsDuringTheAnswer(t *testing.T) {
 		t.Errorf("logged as %+v", line)
 	}
 	t.Logf("F7: %d bytes after the client's FIN", n)
+}
+
+// F7: a client that has left in the middle of an answer is noticed although its Pod is silent, as the Pods of event streams are for hours: the
+// Pod is told, and the request counts as one whose client is gone.
+func TestF7ClientGoneWhileThePodIsSilent(t *testing.T) {
+	noLeaks(t)
+	ended := make(chan time.Time, 1)
+	p := newPod(t, func(c *podConn) {
+		if c.request() == nil {
+			return
+		}
+		fmt.Fprint(c, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: first\n\n")
+		c.untilClosed()
+		ended <- time.Now()
+	})
+	r := newRig(t, proxy.Options{})
+	r.route("a.test", p.addr)
+	for name, end := range map[string]func(*client){"FIN": (*client).fin, "RST": (*client).reset} {
+		c := dial(t, r.addr)
+		c.send("GET / HTTP/1.1\r\nHost: a.test\r\nUser-Agent: %s\r\n\r\n", name)
+		res, err := http.ReadResponse(c.in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(res.Body, make([]byte, len("data: first\n\n"))); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		end(c)
+		select {
+		case at := <-ended:
+			t.Logf("F7: %s: from the client's end to the Pod's: %s", name, at.Sub(began))
+		case <-time.After(patience):
+			t.Fatalf("%s: the Pod still has a client that is gone", name)
+		}
+		if line := r.logged(name); line.Status != http.StatusOK || line.Reason != "client-gone" {
+			t.Errorf("%s: logged as %+v, want 200 client-gone", name, line)
+		}
+		c.Close()
+	}
 }
 
 // zeros is an endless body.
