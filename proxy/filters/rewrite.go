@@ -26,7 +26,8 @@ func Rewrite() Policy {
 			Keys: []policy.Key{
 				{
 					Name: "rewrite-target", Kind: policy.String, Default: "the client's path", Example: "/$1",
-					Doc: "The path that Pods get in place of all of the client's; $1 to $9 are what the groups of the pattern matched. With http:// or https:// in front the client is sent there (302).",
+					Doc: "The path that Pods get in place of all of the client's; $1 to $9 are what the groups of the pattern matched. With http:// or https:// in front the client is sent there (302), and what " +
+						"groups matched is escaped. A \".\" in a path matches a character of UTF-8. A path that does not begin with a slash gets one.",
 				},
 				{
 					Name: "use-regex", Kind: policy.Bool, Default: "false", Example: "true",
@@ -104,11 +105,16 @@ func (f *rewriteFilter) FilterRequest(x *exchange.Exchange) exchange.Verdict {
 		x.Answer(statusBadRequest, exchange.BadRequest, "400 Bad Request: the rewritten path is not one\n")
 		return exchange.Answered
 	}
-	x.Request.Forward = path
+	x.Request.Forward, x.Request.HasQuery = path, f.hasQuery(x)
 	if f.prefix != "" {
 		x.Request.Fields.SetString(exchange.XForwardedPrefix, f.prefix)
 	}
 	return exchange.Continue
+}
+
+// hasQuery says whether the query goes along: nginx forgets one that is empty.
+func (f *rewriteFilter) hasQuery(x *exchange.Exchange) bool {
+	return x.Request.HasQuery && !(f.pattern.Nginx() && len(x.Request.RawQuery) == 0)
 }
 
 // redirectByPattern sends clients to a URL that is made of their path.
@@ -118,7 +124,7 @@ type redirectByPattern rewriteFilter
 func (f redirectByPattern) FilterRequest(x *exchange.Exchange) exchange.Verdict {
 	at := len(x.Scratch)
 	out, _ := f.pattern.Rewrite(x.Scratch, f.target, x.Request.Path)
-	if x.Request.HasQuery {
+	if (*rewriteFilter)(&f).hasQuery(x) {
 		out = appendURI(append(out, '?'), x.Request.RawQuery)
 	}
 	x.Answer(statusFound, exchange.Redirect, "302 Found\n")
@@ -135,7 +141,7 @@ func (f AppendSlash) FilterRequest(x *exchange.Exchange) exchange.Verdict {
 	at := len(x.Scratch)
 	b := f.appendURL(x.Scratch, x, "")
 	b = append(appendURI(b, x.Request.Path), '/')
-	if x.Request.HasQuery {
+	if len(x.Request.RawQuery) > 0 {
 		b = appendURI(append(b, '?'), x.Request.RawQuery)
 	}
 	x.Scratch = b

@@ -70,7 +70,7 @@ func TestTrailingSlash(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPair(t, s)
-			for _, uri := range []string{"/sub/path", "/sub/path?q=1/", "/sub/path/", "/sub//path", "/x/../sub/path", "/sub/pathx", "/sub/PATH"} {
+			for _, uri := range []string{"/sub/path", "/sub/path?q=1/", "/sub/path?", "/sub/path/", "/sub//path", "/x/../sub/path", "/sub/pathx", "/sub/PATH"} {
 				p.same(t, get(uri), "body")
 				p.same(t, strings.Replace(message("POST", uri, "Content-Length: 0"), "a.test", "A.test:8080", 1), "body")
 			}

@@ -266,6 +266,12 @@ func startPodlane(t *testing.T, s setup, pod string) string {
 		e.SetAddresses(failing.Service(), addresses(s.errors))
 	}
 	e.Publish(table)
+	return serve(t, e)
+}
+
+// serve has e serve until the test ends, and returns where.
+func serve(t *testing.T, e *proxy.Engine) string {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
