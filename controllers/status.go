@@ -102,7 +102,11 @@ func (s *status) Reconcile(ctx context.Context, key types.NamespacedName) (recon
 	if term, leading = s.leadership.current(); !leading {
 		return reconcile.Result{}, nil
 	}
-	if err := s.write(term, i, addresses); err != nil {
+	err := s.write(term, i, addresses, i.ResourceVersion)
+	switch {
+	case apierrors.IsConflict(err): // the mirror is behind: what it is behind of comes, and brings the Ingress here again
+		return reconcile.Result{}, nil
+	case err != nil:
 		return reconcile.Result{}, err
 	}
 	s.mu.Lock()
@@ -133,15 +137,22 @@ func (s *status) forget(key types.NamespacedName) {
 	delete(s.written, key)
 }
 
-// write patches the status of i, which it does not change. An Ingress that is gone needs no status.
-func (s *status) write(ctx context.Context, i *networkingv1.Ingress, addresses []networkingv1.IngressLoadBalancerIngress) error {
+// write patches the status of i, which it does not change. An Ingress that is gone needs no status. The API server refuses it where i is not of that
+// version any more, whatever has held the request up since i was read: another replica may lead by then. "" is any version.
+func (s *status) write(ctx context.Context, i *networkingv1.Ingress, addresses []networkingv1.IngressLoadBalancerIngress, version string) error {
 	type loadBalancer struct {
 		Ingress []networkingv1.IngressLoadBalancerIngress `json:"ingress"`
+	}
+	type metadata struct {
+		ResourceVersion string `json:"resourceVersion,omitempty"`
 	}
 	type body struct {
 		LoadBalancer loadBalancer `json:"loadBalancer"`
 	}
-	patch, err := json.Marshal(map[string]body{"status": {loadBalancer{addresses}}})
+	patch, err := json.Marshal(struct {
+		Metadata metadata `json:"metadata,omitzero"`
+		Status   body     `json:"status"`
+	}{metadata{version}, body{loadBalancer{addresses}}})
 	if err != nil {
 		return fmt.Errorf("status of Ingress %s/%s: %w", i.Namespace, i.Name, err)
 	}
@@ -197,7 +208,7 @@ func (f *statusFarewell) Start(ctx context.Context) error {
 		if len(i.Status.LoadBalancer.Ingress) == 0 {
 			continue
 		}
-		if err := f.status.write(ctx, i, nil); err != nil && !apierrors.IsNotFound(err) {
+		if err := f.status.write(ctx, i, nil, ""); err != nil && !apierrors.IsNotFound(err) {
 			f.status.log.Error(err, "the status of an Ingress stays")
 			return nil
 		}
