@@ -111,21 +111,12 @@ func (w *crowd) slice(n int, addresses []string) *discoveryv1.EndpointSlice {
 }
 
 func (w *crowd) create(ctx context.Context, n int) error {
-	name, prefix := w.name(n), networkingv1.PathTypePrefix
+	name := w.name(n)
 	service := &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Spec:       corev1.ServiceSpec{ClusterIP: corev1.ClusterIPNone, Ports: []corev1.ServicePort{{Port: 80}}},
 	}
-	backend := networkingv1.IngressBackend{Service: &networkingv1.IngressServiceBackend{Name: name, Port: networkingv1.ServiceBackendPort{Number: 80}}}
-	i := &networkingv1.Ingress{
-		ObjectMeta: metav1.ObjectMeta{Name: name},
-		Spec: networkingv1.IngressSpec{IngressClassName: &w.class, Rules: []networkingv1.IngressRule{{
-			Host: name + ".crowd.test",
-			IngressRuleValue: networkingv1.IngressRuleValue{HTTP: &networkingv1.HTTPIngressRuleValue{
-				Paths: []networkingv1.HTTPIngressPath{{Path: "/", PathType: &prefix, Backend: backend}},
-			}},
-		}}},
-	}
+	i := ingressObject(w.class, name, name+".crowd.test", name)
 	_, err := w.client.CoreV1().Services(w.namespace).Create(ctx, service, metav1.CreateOptions{})
 	if err != nil {
 		return err
@@ -135,6 +126,21 @@ func (w *crowd) create(ctx context.Context, n int) error {
 	}
 	_, err = w.client.NetworkingV1().Ingresses(w.namespace).Create(ctx, i, metav1.CreateOptions{})
 	return err
+}
+
+// ingressObject is what ingressOf writes.
+func ingressObject(class, name, host, service string) *networkingv1.Ingress {
+	prefix := networkingv1.PathTypePrefix
+	backend := networkingv1.IngressBackend{Service: &networkingv1.IngressServiceBackend{Name: service, Port: networkingv1.ServiceBackendPort{Number: 80}}}
+	return &networkingv1.Ingress{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec: networkingv1.IngressSpec{IngressClassName: &class, Rules: []networkingv1.IngressRule{{
+			Host: host,
+			IngressRuleValue: networkingv1.IngressRuleValue{HTTP: &networkingv1.HTTPIngressRuleValue{
+				Paths: []networkingv1.HTTPIngressPath{{Path: "/", PathType: &prefix, Backend: backend}},
+			}},
+		}}},
+	}
 }
 
 // expected are the addresses of every Service as they were written last.

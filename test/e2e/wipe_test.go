@@ -14,7 +14,6 @@ import (
 
 // A shelf is many Services by hand, each with an Ingress and one address of its own, all of which one program answers.
 type shelf struct {
-	ns    *cluster.Namespace
 	class string
 	size  int
 }
@@ -22,11 +21,13 @@ type shelf struct {
 // shelfPort is no other Pod's, for the program listens at every address.
 const shelfPort = 8123
 
-func newShelf(t *testing.T, c *cluster.Cluster, ns *cluster.Namespace, class string) *shelf {
+func newShelf(t *testing.T, i *installation, ns *cluster.Namespace, size int) *shelf {
 	t.Helper()
 	addAddresses(t, "10.238.0.1/24")
-	c.Start(t, cluster.Command("backend", "--name=shelf", fmt.Sprintf("--listen=0.0.0.0:%d", shelfPort), "--shutdown=abrupt"))
-	return &shelf{ns: ns, class: class, size: 30}
+	i.cluster.Start(t, cluster.Command("backend", "--name=shelf", fmt.Sprintf("--listen=0.0.0.0:%d", shelfPort), "--shutdown=abrupt"))
+	s := &shelf{class: i.class, size: size}
+	ns.Apply(s.services() + s.slices() + s.ingresses())
+	return s
 }
 
 func (s *shelf) host(i int) string { return fmt.Sprintf("s%02d.shelf.test", i) }
@@ -73,8 +74,7 @@ func TestF12EtcdWiped(t *testing.T) {
 	c := cluster.New(t, cluster.Options{APIServerOnly: true})
 	i := install(t, c)
 	ns := namespace(t, c)
-	s := newShelf(t, c, ns, i.class)
-	ns.Apply(s.services() + s.slices() + s.ingresses())
+	s := newShelf(t, i, ns, 30)
 	class := ns.Kubectl("get", "ingressclass", i.class, "-o", "yaml", "--show-managed-fields=false")
 	holds, obeys := i.start(t, "--brake-hold=5m"), i.start(t)
 	for n := range s.size {
@@ -159,4 +159,3 @@ func unowned(manifest string) string {
 	}
 	return b.String()
 }
-
