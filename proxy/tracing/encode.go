@@ -2,6 +2,7 @@ package tracing
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -145,10 +146,12 @@ func address(b []byte, name, port string, a netip.AddrPort) []byte {
 func appendResource(b []byte, o *Options) []byte {
 	const resource, attributes = 1, 1
 	start := len(b)
-	b = attribute(b, attributes, "service.name", o.Service)
-	b = attribute(b, attributes, "service.version", o.Version)
-	for _, a := range o.Resource {
-		b = attribute(b, attributes, a.Name, a.Value)
+	all := append([]Attribute{{"service.name", o.Service}, {"service.version", o.Version}}, o.Resource...)
+	for i, a := range all {
+		// The last of a name counts: collectors want each once.
+		if !slices.ContainsFunc(all[i+1:], func(later Attribute) bool { return later.Name == a.Name }) {
+			b = attribute(b, attributes, a.Name, a.Value)
+		}
 	}
 	return message(b, start, resource)
 }

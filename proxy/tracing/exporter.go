@@ -2,6 +2,7 @@ package tracing
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/tls"
 	"encoding/binary"
@@ -41,9 +42,12 @@ type exporter struct {
 	// resource and scope stand before the spans of each request.
 	resource, scope []byte
 	body            []byte // reused
+	// zipper compresses to zipped, which is reused; nil where nothing is compressed.
+	zipper *gzip.Writer
+	zipped bytes.Buffer
 }
 
-func newExporter(o *Options) exporter {
+func newExporter(o *Options) *exporter {
 	protocols := new(http.Protocols)
 	switch {
 	case !o.Endpoint.GRPC:
@@ -53,10 +57,10 @@ func newExporter(o *Options) exporter {
 		protocols.SetHTTP2(true)
 		protocols.SetUnencryptedHTTP2(true)
 	}
-	e := exporter{endpoint: o.Endpoint, header: http.Header{}, resource: appendResource(nil, o), scope: appendScope(nil, o.Version)}
+	e := &exporter{endpoint: o.Endpoint, header: http.Header{}, resource: appendResource(nil, o), scope: appendScope(nil, o.Version)}
 	e.transport = &http.Transport{
 		DialContext:         (&net.Dialer{Timeout: connectTimeout}).DialContext,
-		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: o.RootCAs},
+		TLSClientConfig:     clientTLS(o),
 		TLSHandshakeTimeout: connectTimeout, IdleConnTimeout: idleTimeout, DisableCompression: true, MaxResponseHeaderBytes: maxAnswer,
 		Protocols: protocols,
 	}
@@ -64,6 +68,10 @@ func newExporter(o *Options) exporter {
 		e.header.Set(h.Name, h.Value)
 	}
 	e.header.Set("User-Agent", "podlane")
+	if o.Compressed {
+		e.zipper = gzip.NewWriter(&e.zipped)
+		e.header.Set(map[bool]string{false: "Content-Encoding", true: "Grpc-Encoding"}[e.endpoint.GRPC], "gzip")
+	}
 	if e.endpoint.GRPC {
 		e.header.Set("Content-Type", "application/grpc")
 		e.header.Set("TE", "trailers")
@@ -74,14 +82,26 @@ func newExporter(o *Options) exporter {
 	return e
 }
 
+// clientTLS returns how the collector is spoken with in secret.
+func clientTLS(o *Options) *tls.Config {
+	c := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: o.RootCAs}
+	if o.Certificate != nil {
+		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return o.Certificate() }
+	}
+	return c
+}
+
 func (e *exporter) close() { e.transport.CloseIdleConnections() }
 
 // export sends spans in one request, and returns how many of them the collector refused.
 func (e *exporter) export(ctx context.Context, spans []byte) (refused uint64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, exportTimeout)
 	defer cancel()
-	e.body = e.message(e.body[:0], spans)
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, e.endpoint.URL, bytes.NewReader(e.body))
+	body, err := e.packed(spans)
+	if err != nil {
+		return 0, err
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, e.endpoint.URL, bytes.NewReader(body))
 	if err != nil {
 		return 0, fmt.Errorf("collector %s: %w", e.endpoint, err)
 	}
@@ -107,17 +127,42 @@ func (e *exporter) export(ctx context.Context, spans []byte) (refused uint64, er
 	return rejected(answer), e.judgeHTTP(response)
 }
 
-// grpcPrefix is the size of what stands before a message of gRPC: a flag, and its length.
+// grpcPrefix is the size of what stands before a message of gRPC: whether it is compressed, and its length.
 const grpcPrefix = 5
 
-// message appends the request: ExportTraceServiceRequest with one ResourceSpans with one ScopeSpans, and for gRPC what stands before it.
+// packed returns the body of a request, which holds until the next call: the message, compressed where it is to be, and for gRPC what stands before it.
+func (e *exporter) packed(spans []byte) ([]byte, error) {
+	b := e.body[:0]
+	if e.endpoint.GRPC {
+		b = append(b, make([]byte, grpcPrefix)...)
+	}
+	start := len(b)
+	b = e.message(b, spans)
+	e.body = b
+	if e.zipper != nil {
+		e.zipped.Reset()
+		e.zipped.Write(b[:start])
+		e.zipper.Reset(&e.zipped)
+		_, err := e.zipper.Write(b[start:])
+		if err = errors.Join(err, e.zipper.Close()); err != nil {
+			return nil, fmt.Errorf("compress spans: %w", err)
+		}
+		b = e.zipped.Bytes()
+	}
+	if e.endpoint.GRPC {
+		if e.zipper != nil {
+			b[0] = 1
+		}
+		binary.BigEndian.PutUint32(b[1:], uint32(len(b)-grpcPrefix))
+	}
+	return b, nil
+}
+
+// message appends the request: ExportTraceServiceRequest with one ResourceSpans with one ScopeSpans.
 func (e *exporter) message(b, spans []byte) []byte {
 	const resourceSpans, scopeSpans = 1, 2
 	scoped := len(e.scope) + len(spans)
 	inner := len(e.resource) + protowire.SizeTag(scopeSpans) + protowire.SizeBytes(scoped)
-	if e.endpoint.GRPC {
-		b = binary.BigEndian.AppendUint32(append(b, 0), uint32(protowire.SizeTag(resourceSpans)+protowire.SizeBytes(inner)))
-	}
 	b = protowire.AppendVarint(protowire.AppendTag(b, resourceSpans, protowire.BytesType), uint64(inner))
 	b = append(b, e.resource...)
 	b = protowire.AppendVarint(protowire.AppendTag(b, scopeSpans, protowire.BytesType), uint64(scoped))

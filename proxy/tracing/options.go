@@ -1,6 +1,7 @@
 package tracing
 
 import (
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -62,6 +63,10 @@ type Options struct {
 	Headers []Attribute
 	// RootCAs verify the collector where Endpoint is encrypted; nil stands for those of the system.
 	RootCAs *x509.CertPool
+	// Certificate, where set, returns what the collector is shown; it is called for each connection.
+	Certificate func() (*tls.Certificate, error)
+	// Compressed has what is sent compressed by gzip.
+	Compressed bool
 	// Everything traces requests of routes that do not say whether they are, and those without a route.
 	Everything bool
 	// Failed, where set, is told that the collector took spans not: at most once a minute, with the last cause and how many were lost since it was told
@@ -116,6 +121,14 @@ func ParseEndpoint(text string) (Endpoint, error) {
 	}
 	e.URL = u.String()
 	return e, nil
+}
+
+// Exactly returns e, which ParseEndpoint made of text, with the path that text has over HTTP: / where it has none.
+func (e Endpoint) Exactly(text string) Endpoint {
+	if u, err := url.Parse(text); err == nil && !e.GRPC && (u.Path == "" || u.Path == "/") {
+		e.URL = strings.TrimSuffix(e.URL, "/v1/traces") + "/"
+	}
+	return e
 }
 
 // String returns the URL, which holds no secrets.

@@ -33,7 +33,7 @@ func (c Counts) Add(other Counts) Counts {
 // nil *Tracer, which records nothing.
 type Tracer struct {
 	options  Options
-	exporter exporter
+	exporter *exporter
 	traces   sync.Pool // of *Trace
 	buffers  sync.Pool // of *[]byte
 
@@ -115,11 +115,23 @@ func (t *Tracer) Begin(x *exchange.Exchange) *Trace {
 	return t.join(x, exchange.TraceContext{})
 }
 
+// Refused begins a trace with x, which no Pod gets: its fields, which may be anything, are neither read nor changed. It returns what Begin does.
+func (t *Tracer) Refused(x *exchange.Exchange) *Trace {
+	x.Trace.TraceID, x.Trace.SpanID = newTraceID(), newSpanID()
+	return t.sample(x, exchange.TraceContext{})
+}
+
 // join makes x a part of its trace, as the child of parent.
 func (t *Tracer) join(x *exchange.Exchange, parent exchange.TraceContext) *Trace {
 	x.Trace.SpanID = newSpanID()
-	x.Trace.Sampled = t.options.Sampler.Samples(parent, x.Trace.TraceID)
+	trace := t.sample(x, parent)
 	SetParent(x, x.Trace.SpanID)
+	return trace
+}
+
+// sample decides whether x is recorded, and returns what becomes of it.
+func (t *Tracer) sample(x *exchange.Exchange, parent exchange.TraceContext) *Trace {
+	x.Trace.Sampled = t.options.Sampler.Samples(parent, x.Trace.TraceID)
 	if !x.Trace.Sampled {
 		return nil
 	}

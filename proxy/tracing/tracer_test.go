@@ -2,6 +2,7 @@ package tracing_test
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
@@ -111,7 +112,8 @@ func TestSpans(t *testing.T) {
 		t.Helper()
 		tracer := start(t, tracing.Options{
 			Settings: tracing.Settings{Endpoint: e, Service: "edge", Delay: time.Millisecond}, Version: "1.2.3",
-			Resource: []tracing.Attribute{{Name: "host.name", Value: "node\xff"}}, Headers: []tracing.Attribute{{Name: "X-Tenant", Value: "t1"}},
+			Resource: []tracing.Attribute{{Name: "host.name", Value: "lost"}, {Name: "service.version", Value: "1.2.4"}, {Name: "host.name", Value: "node\xff"}},
+			Headers:  []tracing.Attribute{{Name: "X-Tenant", Value: "t1"}},
 		})
 		x := request("traceparent", parent, "tracestate", "a=1,b=2", "user-agent", "curl/8", "authorization", "Bearer sesame", "cookie", "sid=sesame")
 		tr := tracer.Continue(x)
@@ -144,7 +146,7 @@ func TestSpans(t *testing.T) {
 			}
 		}
 		checkTries(t, byName["GET"])
-		if r := c.Resource(); r["service.name"] != "edge" || r["service.version"] != "1.2.3" || r["host.name"] != "node\ufffd" {
+		if r := c.Resource(); r["service.name"] != "edge" || r["service.version"] != "1.2.4" || len(r) != 3 || r["host.name"] != "node\ufffd" {
 			t.Errorf("resource: %v", r)
 		}
 		if c.Header().Get("X-Tenant") != "t1" {
@@ -228,6 +230,63 @@ func TestSecureCollectors(t *testing.T) {
 	}
 	if n := len(to.Spans()); n != 1 {
 		t.Errorf("%d spans came", n)
+	}
+}
+
+// What is compressed comes as it is, in one request after another.
+func TestCompressed(t *testing.T) {
+	overProtocols(t, func(t *testing.T, c *collector.Collector, e tracing.Endpoint) {
+		t.Helper()
+		tracer := start(t, tracing.Options{Settings: tracing.Settings{Endpoint: e, Delay: time.Millisecond}, Compressed: true})
+		for batch := range 3 {
+			for range 20 {
+				x := request()
+				tr := tracer.Begin(x)
+				answered(tr, x)
+				tr.End(x, tracing.Outcome{Status: 503})
+			}
+			c.Await(t, (batch+1)*20*5)
+		}
+		if got := c.Compression(); got != "gzip" {
+			t.Errorf("compressed by %q", got)
+		}
+	})
+}
+
+// A collector that asks for a certificate is shown the one that is in the files when the connection is made.
+func TestCollectorAsksWhoItIs(t *testing.T) {
+	to := new(collector.Collector)
+	server := httptest.NewUnstartedServer(to)
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert}
+	server.StartTLS()
+	defer server.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(server.Certificate())
+	asked := 0
+	for _, certificate := range []func() (*tls.Certificate, error){
+		nil,
+		func() (*tls.Certificate, error) { return nil, errors.New("no such file") },
+		func() (*tls.Certificate, error) { asked++; return &server.TLS.Certificates[0], nil },
+	} {
+		tracer := start(t, tracing.Options{
+			Settings: tracing.Settings{Endpoint: endpoint(t, server.URL), Delay: time.Hour}, RootCAs: roots, Certificate: certificate,
+		})
+		x := request()
+		tr := tracer.Begin(x)
+		answered(tr, x)
+		tr.End(x, tracing.Outcome{Status: 503})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		if err := tracer.Close(ctx); err != nil {
+			t.Error(err)
+		}
+		cancel()
+		if n := tracer.Counts(); (n.Sent > 0) != (asked > 0) || n.Sent+n.Failed == 0 {
+			t.Errorf("%+v, asked %d times", n, asked)
+		}
+	}
+	if asked != 1 || to.Requests() != 1 {
+		t.Errorf("asked %d times, %d requests", asked, to.Requests())
 	}
 }
 

@@ -3,6 +3,7 @@
 package collector
 
 import (
+	"compress/gzip"
 	"context"
 	"fmt"
 	"io"
@@ -19,7 +20,9 @@ import (
 	resource "go.opentelemetry.io/proto/otlp/resource/v1"
 	trace "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/grpc"
+	_ "google.golang.org/grpc/encoding/gzip" // by its import gRPC's server can read it
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/stats"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -34,6 +37,8 @@ type Collector struct {
 	resource *resource.Resource
 	header   http.Header
 	requests int
+	// compression is that of the last request, "" for none.
+	compression string
 }
 
 // GRPC starts to take spans by gRPC, until the test ends, and returns where.
@@ -43,7 +48,7 @@ func (c *Collector) GRPC(t testing.TB) (address string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := grpc.NewServer()
+	server := grpc.NewServer(grpc.StatsHandler(compressions{c}))
 	receiver.RegisterTraceServiceServer(server, c)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
@@ -82,7 +87,8 @@ func (c *Collector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, fmt.Sprint(r.Method, " ", r.URL.Path, " ", r.Header), http.StatusBadRequest)
 		return
 	}
-	body, err := io.ReadAll(r.Body)
+	c.compressed(r.Header.Get("Content-Encoding"))
+	body, err := bodyOf(r)
 	q := new(receiver.ExportTraceServiceRequest)
 	if err == nil {
 		err = proto.Unmarshal(body, q)
@@ -103,6 +109,18 @@ func (c *Collector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/x-protobuf")
 	_, _ = w.Write(body) // the client is gone
+}
+
+// bodyOf reads a body, which may be compressed.
+func bodyOf(r *http.Request) ([]byte, error) {
+	if r.Header.Get("Content-Encoding") != "gzip" {
+		return io.ReadAll(r.Body)
+	}
+	z, err := gzip.NewReader(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(z)
 }
 
 func (c *Collector) take(q *receiver.ExportTraceServiceRequest, header http.Header) (*receiver.ExportTraceServiceResponse, error) {
@@ -147,6 +165,32 @@ func (c *Collector) Header() http.Header {
 	return c.header
 }
 
+// Compression returns how the last request was compressed, "" for not at all.
+func (c *Collector) Compression() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.compression
+}
+
+func (c *Collector) compressed(by string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.compression = by
+}
+
+// compressions notes what the library tells the service's method nothing of. It implements stats.Handler.
+type compressions struct{ c *Collector }
+
+func (compressions) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context   { return ctx }
+func (compressions) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+func (compressions) HandleConn(context.Context, stats.ConnStats)                       {}
+
+func (h compressions) HandleRPC(_ context.Context, s stats.RPCStats) {
+	if in, ok := s.(*stats.InHeader); ok {
+		h.c.compressed(in.Compression)
+	}
+}
+
 // Resource returns the attributes of the resource that spans were last sent of.
 func (c *Collector) Resource() map[string]any {
 	c.mu.Lock()
@@ -168,19 +212,23 @@ func (c *Collector) Await(t testing.TB, n int) []*trace.Span {
 	}
 }
 
-// Attributes returns attributes as a map of strings, int64s and bools.
+// Attributes returns attributes as a map of strings, int64s and bools; what has the name of another, as "again NAME".
 func Attributes(list []*common.KeyValue) map[string]any {
 	m := make(map[string]any, len(list))
 	for _, a := range list {
+		key := a.GetKey()
+		if _, there := m[key]; there {
+			key = "again " + key
+		}
 		switch v := a.GetValue().GetValue().(type) {
 		case *common.AnyValue_StringValue:
-			m[a.GetKey()] = v.StringValue
+			m[key] = v.StringValue
 		case *common.AnyValue_IntValue:
-			m[a.GetKey()] = v.IntValue
+			m[key] = v.IntValue
 		case *common.AnyValue_BoolValue:
-			m[a.GetKey()] = v.BoolValue
+			m[key] = v.BoolValue
 		default:
-			m[a.GetKey()] = fmt.Sprint("unexpected ", a.GetValue())
+			m[key] = fmt.Sprint("unexpected ", a.GetValue())
 		}
 	}
 	return m
