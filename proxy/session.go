@@ -106,6 +106,7 @@ func (s *session) answerServer() {
 func (s *session) overload() {
 	s.chain = s.e.fallback
 	s.begin()
+	s.traceUnmatched()
 	s.close = true
 	s.fail(failMemory)
 }
@@ -173,6 +174,7 @@ func (s *session) refuse(status int, why exchange.Why, detail string) {
 	x.Request.Body = nil
 	s.chain = s.e.fallback
 	s.begin()
+	s.traceUnmatched()
 	s.answer(status, why, detail+"\n")
 	if status == 405 {
 		x.Response.Fields.SetString(exchange.Allow, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")

@@ -122,6 +122,16 @@ func (s *session) beginTrace(t *tracing.Tracer, c *chain, start time.Time) {
 	}
 }
 
+// traceUnmatched begins a trace of a request that is answered before a route was looked for, where all are traced.
+func (s *session) traceUnmatched() {
+	if s.settings != nil || s.rehearsal != nil {
+		return
+	}
+	if t := s.e.live.Load().tracer; t != nil && t.Everything() {
+		s.trace = t.Refused(s.x)
+	}
+}
+
 // endTrace hands the spans of the exchange on.
 func (s *session) endTrace() {
 	if s.trace != nil {

@@ -297,6 +297,55 @@ func TestWhatIsTraced(t *testing.T) {
 	})
 }
 
+// What is refused before a route is looked for is traced where everything is, as what it was answered; nothing that it says of a trace is believed.
+func TestTraceOfWhatIsRefused(t *testing.T) {
+	say := func(r *rig, request string) {
+		t.Helper()
+		nc, err := net.Dial("tcp", r.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		if _, err := io.WriteString(nc, request); err != nil {
+			t.Fatal(err)
+		}
+		if answer, err := io.ReadAll(nc); err != nil || !strings.Contains(string(answer), "HTTP/1.1 400 ") {
+			t.Fatalf("%q: %q, %v", request, answer, err)
+		}
+	}
+	o, to := traced(t)
+	r := newRig(t, o)
+	r.govern(nil, "127.0.0.1:1")
+	for n, request := range []string{
+		"GET / HTTP/1.1\r\nHost: a.test\r\nHost: b.test\r\nTraceparent: " + strangersParent + "\r\n\r\n",
+		"GET / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n",
+		"nonsense\r\n\r\n",
+	} {
+		say(r, request)
+		spans := to.Await(t, n+1)[n:]
+		s := spans[0]
+		a := collector.Attributes(s.GetAttributes())
+		if len(spans) != 1 || a["http.response.status_code"] != int64(400) || a["podlane.reason"] != "bad-request" {
+			t.Errorf("%q: %v", request, spans)
+		}
+		if len(s.GetParentSpanId()) > 0 || hex.EncodeToString(s.GetTraceId()) == strangersTrace ||
+			s.GetStartTimeUnixNano() == 0 || s.GetEndTimeUnixNano() < s.GetStartTimeUnixNano() {
+			t.Errorf("%q: %v", request, s)
+		}
+	}
+	// Where a route alone is, it is not: of what follows one request, there is nothing.
+	pod := backend(t, func(http.ResponseWriter, *http.Request) {})
+	o, to = traced(t)
+	o.Tracing.Everything = false
+	r = newRig(t, o)
+	r.govern(policy.Values{"enable-opentelemetry": "true"}, pod)
+	say(r, "GET / HTTP/1.1\r\nHost: a.test\r\n\r\nnonsense\r\n\r\n")
+	fetch(t, r.client, "GET", "http://a.test/").Body.Close()
+	if spans := to.Await(t, 6); len(spans) != 6 {
+		t.Errorf("%v", spans)
+	}
+}
+
 // The ConfigMap says where traces go and what is recorded, from the next request on; requests that are under way are told where theirs began.
 func TestTracesFollowTheConfigMap(t *testing.T) {
 	var seen parentSeen
