@@ -38,7 +38,7 @@ func newController(p *process) *cobra.Command {
 	o := &controllerOptions{
 		frontOptions: frontOptions{
 			listeners: config.ControllerListeners(), http: config.NewHTTP(), http2: config.NewHTTP2(), tls: config.NewTLS(), upstream: config.NewUpstream(),
-			log: config.ControllerLog(), metrics: config.NewMetrics(), tracing: config.NewTracing(), shutdown: config.ControllerShutdown(),
+			log: config.ControllerLog(), metrics: config.NewMetrics(), tracing: config.TracingFrom(os.Getenv), shutdown: config.ControllerShutdown(),
 		},
 		ingress: config.ControllerIngress(), cluster: config.NewCluster(),
 	}

@@ -26,7 +26,7 @@ func newServe(p *process) *cobra.Command {
 	o := &serveOptions{
 		frontOptions: frontOptions{
 			listeners: config.ServeListeners(), http: config.NewHTTP(), http2: config.NewHTTP2(), tls: config.NewTLS(), upstream: config.NewUpstream(),
-			log: config.ServeLog(), metrics: config.NewMetrics(), tracing: config.NewTracing(), shutdown: config.ServeShutdown(),
+			log: config.ServeLog(), metrics: config.NewMetrics(), tracing: config.TracingFrom(os.Getenv), shutdown: config.ServeShutdown(),
 		},
 		ingress: config.ServeIngress(), files: config.NewFiles(),
 	}

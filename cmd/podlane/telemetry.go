@@ -122,6 +122,9 @@ func tracingOptions(t *config.Tracing, log logr.Logger) (tracing.Options, error)
 	if err != nil {
 		return o, err
 	}
+	for _, variable := range t.Ignored() {
+		log.Error(errors.New(variable), "a variable of the environment is as if it were not set")
+	}
 	o.Version = thisBuild().version
 	if name, err := os.Hostname(); err == nil { // else it has none
 		o.Resource = append([]tracing.Attribute{{Name: "host.name", Value: name}}, o.Resource...)

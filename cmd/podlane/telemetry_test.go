@@ -58,6 +58,31 @@ func TestSpansReachTheCollector(t *testing.T) {
 	eventually(t, want, func() bool { _, metrics := s.page("/metrics"); return strings.Contains(metrics, want) })
 }
 
+// What operators set for all that speaks OpenTelemetry holds here too, and what is of no use there is told of.
+func TestCollectorFromTheEnvironment(t *testing.T) {
+	to := new(collector.Collector)
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://"+to.HTTP(t))
+	t.Setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20sesame")
+	t.Setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
+	t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "1")
+	t.Setenv("OTEL_SERVICE_NAME", "lost")
+	t.Setenv("OTEL_RESOURCE_ATTRIBUTES", "k8s.cluster.name=east,host.name=node-1")
+	t.Setenv("OTEL_TRACES_SAMPLER", "xray")
+	s := serve(t, map[string]string{"all.yaml": serviceOf("web", pod(t, "one")) + "---\n" + ingressOf("web", "a.example", "/", "web")},
+		"--otlp-service-name=edge")
+	s.get("https://a.example/")
+	to.Await(t, 3)
+	if r := to.Resource(); r["service.name"] != "edge" || r["k8s.cluster.name"] != "east" || r["host.name"] != "node-1" || r["again host.name"] != nil {
+		t.Errorf("resource: %v", r)
+	}
+	if to.Header().Get("Authorization") != "Bearer sesame" || to.Compression() != "gzip" {
+		t.Errorf("%v, compressed by %q", to.Header(), to.Compression())
+	}
+	if log := s.stderr.String(); !strings.Contains(log, "OTEL_TRACES_SAMPLER has no effect") || strings.Contains(log, "sesame") {
+		t.Errorf("the log:\n%s", log)
+	}
+}
+
 // A collector that is away is told of once, and requests are served.
 func TestCollectorAwayIsToldOf(t *testing.T) {
 	s := serve(t, map[string]string{"all.yaml": serviceOf("web", pod(t, "one")) + "---\n" + ingressOf("web", "a.example", "/", "web")},
