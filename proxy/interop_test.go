@@ -25,6 +25,11 @@ var interopCases = []string{
 	"unimplemented_method", "unimplemented_service",
 }
 
+// interopRaces is how often cancel_after_begin may lose its race, and is run again. The client cancels, ends its side all the same, and asks for the
+// answer, which is whole where the cancellation reaches its connection last: on two busy processors 4 of 64,000 calls straight to the server end
+// so. That a Pod never takes what was cancelled for what has ended is TestHalfAnUploadHasNoEnd.
+const interopRaces = 3
+
 // TestGRPCInterop runs the gRPC project's own client and server with Podlane in between. They are built from their module by test/grpc/go.mod.
 func TestGRPCInterop(t *testing.T) {
 	if testing.Short() {
@@ -64,9 +69,15 @@ func TestGRPCInterop(t *testing.T) {
 				t.Run(name, func(t *testing.T) {
 					ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 					defer cancel()
-					client := exec.CommandContext(ctx, filepath.Join(dir, "client"), append(flags, "-server_port="+port, "-test_case="+name)...)
-					if out, err := client.CombinedOutput(); err != nil {
-						t.Errorf("%v\n%s", err, out)
+					for left := interopRaces; ; left-- {
+						client := exec.CommandContext(ctx, filepath.Join(dir, "client"), append(flags, "-server_port="+port, "-test_case="+name)...)
+						out, err := client.CombinedOutput()
+						if err == nil {
+							break
+						}
+						if t.Logf("%v\n%s", err, out); name != "cancel_after_begin" || !bytes.Contains(out, []byte("got error code 0, want 1")) || left == 0 {
+							t.Fatal("the client is not content")
+						}
 					}
 				})
 			}
