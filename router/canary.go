@@ -17,6 +17,8 @@ type Canary struct {
 	// Header is the field that decides: "always" and "never", or, where one of them is set, Value, or what Pattern matches.
 	Header, Value string
 	Pattern       *regexp.Regexp
+	// Broken says that there is a pattern that cannot be had: requests that have the Header do not go to the canary.
+	Broken bool
 	// Cookie is the cookie that decides, by "always" and "never".
 	Cookie string
 	// Weight of Total requests go to the canary where neither decides.
@@ -37,6 +39,9 @@ func (c Canary) String() string {
 	}
 	if c.Pattern != nil {
 		text += fmt.Sprintf(" ~ %q", c.Pattern)
+	}
+	if c.Broken {
+		text += " of which the pattern is broken"
 	}
 	if c.Cookie != "" {
 		text += ", cookie " + c.Cookie

@@ -51,7 +51,7 @@ const maxFew = 8
 func NewHost(name string, routes []*Route) *Host {
 	h := &Host{name: name}
 	if isHostPattern(name) {
-		h.namePattern = regexp.MustCompile(name[1:])
+		h.namePattern = regexp.MustCompile("(?i)" + name[1:]) // as nginx does where there is a capital letter
 	}
 	keyed := make([]keyedRoute, 0, len(routes))
 	for _, r := range routes {

@@ -8,6 +8,8 @@ import (
 	"regexp/syntax"
 	"slices"
 	"strings"
+
+	"podlane.dev/podlane/router/policy"
 )
 
 // Pattern is a path that is a regular expression (RE2). It is immutable and may be used concurrently.
@@ -63,11 +65,11 @@ func (p *Pattern) compile(before, after string) error {
 	// By itself first: a parenthesis too many must not close ours.
 	parsed, err := syntax.Parse(p.text, syntax.Perl)
 	if err != nil {
-		return explainPattern(err)
+		return policy.ExplainRegexp(err)
 	}
 	p.re, err = regexp.Compile(before + p.text + after)
 	if err != nil {
-		return explainPattern(err)
+		return policy.ExplainRegexp(err)
 	}
 	if p.nginx && alternates(p.text) {
 		p.inPath, err = regexp.Compile(`(?i)` + p.text)
@@ -95,30 +97,6 @@ func alternates(text string) bool {
 
 func isASCII(runes []rune) bool {
 	return !slices.ContainsFunc(runes, func(r rune) bool { return r >= 0x80 })
-}
-
-// explainPattern names the construct that RE2 does not have, where it is one of PCRE's.
-func explainPattern(err error) error {
-	var e *syntax.Error
-	if !errors.As(err, &e) {
-		return err
-	}
-	constructs := []struct{ in, name string }{
-		{"(?=", "a lookahead"}, {"(?!", "a negative lookahead"}, {"(?<=", "a lookbehind"}, {"(?<!", "a negative lookbehind"},
-		{"(?>", "an atomic group"}, {"(?|", "a branch reset"}, {"(?#", "a comment"}, {"(?(", "a condition"}, {"(?R", "a recursion"}, {"(*", "a verb"},
-	}
-	for _, c := range constructs {
-		if strings.Contains(e.Expr, c.in) {
-			return fmt.Errorf("%s has no counterpart in RE2 (%s)", c.name, e.Expr)
-		}
-	}
-	switch {
-	case e.Code == syntax.ErrInvalidEscape && len(e.Expr) == 2 && e.Expr[1] >= '1' && e.Expr[1] <= '9':
-		return fmt.Errorf("a backreference has no counterpart in RE2 (%s)", e.Expr)
-	case e.Code == syntax.ErrInvalidRepeatOp && strings.HasSuffix(e.Expr, "+"):
-		return fmt.Errorf("a possessive quantifier has no counterpart in RE2 (%s)", e.Expr)
-	}
-	return fmt.Errorf("%s (%s)", e.Code, e.Expr)
 }
 
 // String returns the regular expression as it is written.

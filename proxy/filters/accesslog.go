@@ -163,7 +163,7 @@ func parseLogRules(v policy.Values) (LogRules, error) {
 		if caseless, ok := strings.CutPrefix(pattern, "*"); ok {
 			pattern = "(?i)" + caseless
 		}
-		p, err := regexp.Compile(pattern)
+		p, err := policy.Regexp(pattern)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("skip-access-log-urls: %q is no regular expression that Podlane has (RE2): %w", text, err))
 		}

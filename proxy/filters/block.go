@@ -112,10 +112,10 @@ func parseTexts(v policy.Values, key string) (texts, error) {
 		if insensitive, ok := strings.CutPrefix(pattern, "*"); ok {
 			expression = "(?i)" + insensitive
 		}
-		compiled, err := regexp.Compile(expression)
+		compiled, err := policy.Regexp(expression)
 		if err != nil || len(member) > maxPattern {
 			return texts{}, &policy.ValueError{
-				Key: key, Value: member,
+				Key: key, Value: member, Why: err,
 				Want: fmt.Sprintf(`a regular expression (RE2) of at most %d bytes behind the "~" or "~*", as in "~*bot"; commas end it`, maxPattern),
 			}
 		}

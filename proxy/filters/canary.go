@@ -1,7 +1,7 @@
 package filters
 
 import (
-	"regexp"
+	"fmt"
 
 	"podlane.dev/podlane/proxy/exchange"
 	"podlane.dev/podlane/router"
@@ -66,12 +66,29 @@ func parseCanary(v policy.Values) (router.Canary, error) {
 			return router.Canary{}, &policy.ValueError{Key: key, Value: v[key], Want: `a name of letters, digits and dashes, as in "X-Canary"`}
 		}
 	}
-	if text := v.Text("canary-by-header-pattern", ""); text != "" && c.Value == "" {
-		if c.Pattern, err = regexp.Compile(text); err != nil || len(text) > maxPattern {
-			return router.Canary{}, &policy.ValueError{Key: "canary-by-header-pattern", Value: text, Want: `a regular expression (RE2), as in "^(beta|next)$"`}
-		}
+	if err := needsCanary(v, &c); err != nil {
+		return router.Canary{}, err
 	}
-	return c, needsCanary(v, &c)
+	return c, parseCanaryPattern(v, &c)
+}
+
+// parseCanaryPattern reads the pattern of c. One that cannot be had leaves those for whom it would decide with the main Backend, as in ingress-nginx.
+func parseCanaryPattern(v policy.Values, c *router.Canary) error {
+	const key = "canary-by-header-pattern"
+	text := v.Text(key, "")
+	if text == "" || c.Value != "" {
+		return nil
+	}
+	compiled, err := policy.Regexp(text)
+	if err == nil && len(text) <= maxPattern {
+		c.Pattern = compiled
+		return nil
+	}
+	c.Broken = true
+	return &policy.HeldError{
+		Err:  &policy.ValueError{Key: key, Value: text, Why: err, Want: fmt.Sprintf(`a regular expression (RE2) of at most %d bytes, as in "^(beta|next)$"`, maxPattern)},
+		Then: "requests that have the field do not go to the canary",
+	}
 }
 
 const defaultCanaryTotal = 100
@@ -131,6 +148,8 @@ func decided(c *router.Canary, x *exchange.Exchange) (canary bool, by exchange.D
 // headerSays returns what the field of c's Header decides.
 func headerSays(c *router.Canary, value []byte) (canary, decided bool) {
 	switch {
+	case c.Broken:
+		return false, true
 	case c.Value != "":
 		return true, string(value) == c.Value
 	case c.Pattern != nil:

@@ -165,8 +165,8 @@ func compileName(text string) (*regexp.Regexp, error) {
 		return nil, &policy.ValueError{Key: key, Value: text, Want: fmt.Sprintf(`a regular expression of at most %d bytes that begins with "CN="`, maxPattern)}
 	}
 	// By itself first: a parenthesis too many must not close ours.
-	if _, err := regexp.Compile(text); err != nil {
-		return nil, &policy.ValueError{Key: key, Value: text, Want: `a regular expression (RE2), as in "CN=(alice|bob)"`}
+	if _, err := policy.Regexp(text); err != nil {
+		return nil, &policy.ValueError{Key: key, Value: text, Why: err, Want: `a regular expression (RE2), as in "CN=(alice|bob)"`}
 	}
 	return regexp.MustCompile(`\A(?:` + text + `)`), nil
 }

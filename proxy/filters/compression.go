@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"regexp"
 	"strings"
 
 	"podlane.dev/podlane/proxy/bodies"
@@ -125,8 +124,8 @@ func parseCompression(v policy.Values) (compression, error) {
 	s.Brotli, err2 = brotli.parse(v)
 	disable := v.Text("gzip-disable", "")
 	if disable != "" {
-		if s.NoGzip, err3 = regexp.Compile("(?i)" + disable); err3 != nil || len(disable) > maxPattern {
-			err3 = &policy.ValueError{Key: "gzip-disable", Value: disable, Want: `a regular expression (RE2), as in "MSIE [1-6]\\."`}
+		if s.NoGzip, err3 = policy.Regexp("(?i)" + disable); err3 != nil || len(disable) > maxPattern {
+			err3 = &policy.ValueError{Key: "gzip-disable", Value: disable, Why: err3, Want: `a regular expression (RE2), as in "MSIE [1-6]\\."`}
 		}
 	}
 	if err := errors.Join(err1, err2, err3); err != nil || s.Gzip == nil && s.Brotli == nil {

@@ -10,6 +10,7 @@ import (
 
 	"podlane.dev/podlane/proxy/exchange"
 	"podlane.dev/podlane/proxy/expr"
+	"podlane.dev/podlane/router/policy"
 )
 
 // replacement is what nginx's proxy_redirect, proxy_cookie_domain and proxy_cookie_path are told: what to look for, and what to write for it.
@@ -42,7 +43,7 @@ func newReplacement(from, to string, flags string) (*replacement, error) {
 		if caseless, ok := strings.CutPrefix(pattern, "*"); ok {
 			pattern, flags = caseless, "(?i)"
 		}
-		if r.re, err = regexp.Compile(flags + pattern); err != nil {
+		if r.re, err = policy.Regexp(flags + pattern); err != nil {
 			return nil, fmt.Errorf("%q is no regular expression that Podlane has (RE2): %w", pattern, err)
 		}
 	} else if r.from, err = expr.Parse(from); err != nil {

@@ -1,7 +1,6 @@
 package filters
 
 import (
-	"regexp"
 	"strings"
 
 	"podlane.dev/podlane/proxy/exchange"
@@ -39,8 +38,8 @@ func parseServerNames(v policy.Values) (router.ServerNames, error) {
 	for i, name := range n.Aliases {
 		text, isPattern := strings.CutPrefix(name, "~")
 		if isPattern {
-			if _, err := regexp.Compile(text); err != nil || len(text) > maxPattern {
-				return router.ServerNames{}, &policy.ValueError{Key: "server-alias", Value: name, Want: `a regular expression (RE2) behind the ~, as in "~^shop[0-9]+[.]example$"`}
+			if _, err := policy.Regexp(text); err != nil || len(text) > maxPattern {
+				return router.ServerNames{}, &policy.ValueError{Key: "server-alias", Value: name, Why: err, Want: `a regular expression (RE2) behind the ~, as in "~^shop[0-9]+[.]example$"`}
 			}
 			continue
 		}

@@ -225,6 +225,11 @@ func (r *policyReader) parseFamily(s *policySet, i int, keys map[string]given) (
 		if err == nil {
 			return parsed, r.given(i, r.settings, from, keys)
 		}
+		held, holds := errors.AsType[*policy.HeldError](err)
+		if key := keyOf(err); holds && keys[key].annotation != "" {
+			s.report(annotationField(keys[key].annotation), Problem{Reason: InvalidAnnotation, Effect: Ignored, Message: oneLine(err) + "; until then " + held.Then})
+			return parsed, r.given(i, r.settings, from, keys)
+		}
 		for _, one := range split(err) {
 			// The annotation that the error names, else the first of the family.
 			key := keyOf(one)

@@ -149,7 +149,7 @@ type Family interface {
 	InvalidEffect() Effect
 	// IsGlobal says that the family is about the proxy and not about routes: its keys are all in the ConfigMap, and there is one value of it.
 	IsGlobal() bool
-	// ParseValues returns the immutable parsed value. The error names the key and says what to write instead.
+	// ParseValues returns the immutable parsed value. The error names the key and says what to write instead; beside a *HeldError the value holds.
 	ParseValues(Values, Source) (any, error)
 }
 

@@ -21,12 +21,34 @@ type ValueError struct {
 	Value string
 	// Want says what to write instead, to be read after "write ": `a number of seconds, as in "60"`.
 	Want string
+	// Why is what is wrong with it, where that is not plain from Want: "a lookahead has no counterpart in RE2". It may be nil.
+	Why error
 }
 
 // Error names the key, quotes the value and says what to write instead.
 func (e *ValueError) Error() string {
+	if e.Why != nil {
+		return fmt.Sprintf("%s: %s is not valid: %v; write %s", e.Key, quote(e.Value), e.Why, e.Want)
+	}
 	return fmt.Sprintf("%s: %s is not valid: write %s", e.Key, quote(e.Value), e.Want)
 }
+
+// Unwrap returns Why.
+func (e *ValueError) Unwrap() error { return e.Why }
+
+// HeldError is a mistake beside which the value that was parsed holds all the same: without it, more would be let through than anyone said.
+type HeldError struct {
+	// Err is the mistake.
+	Err error
+	// Then says what holds until it is corrected: "requests that have the field X-Canary go to the main Backend".
+	Then string
+}
+
+// Error says what is wrong.
+func (e *HeldError) Error() string { return e.Err.Error() }
+
+// Unwrap returns Err.
+func (e *HeldError) Unwrap() error { return e.Err }
 
 // quote quotes a value of a user for a message, cut to a length that a line can bear.
 func quote(value string) string {
@@ -60,7 +82,7 @@ func (v Values) Bool(key string, absent bool) (bool, error) {
 	}
 	b, err := strconv.ParseBool(s)
 	if err != nil {
-		return absent, &ValueError{key, s, `"true" or "false"`}
+		return absent, &ValueError{Key: key, Value: s, Want: `"true" or "false"`}
 	}
 	return b, nil
 }
@@ -73,7 +95,7 @@ func (v Values) Switch(key string, absent bool) (bool, error) {
 	case s == "on":
 		return true, nil
 	case s != "off":
-		return absent, &ValueError{key, v[key], `"on" or "off"`}
+		return absent, &ValueError{Key: key, Value: v[key], Want: `"on" or "off"`}
 	}
 	return false, nil
 }
@@ -86,7 +108,7 @@ func (v Values) Int(key string, absent int) (int, error) {
 	}
 	n, err := strconv.Atoi(s)
 	if err != nil {
-		return absent, &ValueError{key, s, `a whole number, as in "10"`}
+		return absent, &ValueError{Key: key, Value: s, Want: `a whole number, as in "10"`}
 	}
 	return n, nil
 }
@@ -95,7 +117,7 @@ func (v Values) Int(key string, absent int) (int, error) {
 func (v Values) IntRange(key string, absent, least, most int) (int, error) {
 	n, err := v.Int(key, absent)
 	if err == nil && v.Has(key) && (n < least || n > most) {
-		return absent, &ValueError{key, v[key], fmt.Sprintf("a whole number from %d to %d", least, most)}
+		return absent, &ValueError{Key: key, Value: v[key], Want: fmt.Sprintf("a whole number from %d to %d", least, most)}
 	}
 	return n, err
 }
@@ -106,7 +128,7 @@ func (v Values) Duration(key string, absent time.Duration) (time.Duration, error
 	if !ok {
 		return absent, nil
 	}
-	invalid := &ValueError{key, s, `a number of seconds, as in "60", or a duration with units, as in "1m30s"`}
+	invalid := &ValueError{Key: key, Value: s, Want: `a number of seconds, as in "60", or a duration with units, as in "1m30s"`}
 	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
 		if n < 0 || n > int64(math.MaxInt64/time.Second) {
 			return absent, invalid
@@ -144,7 +166,7 @@ func (v Values) Size(key string, absent int64) (int64, error) {
 	// ParseUint takes no sign and no underscores with base 10.
 	n, err := strconv.ParseUint(digits, 10, 63)
 	if err != nil || n > uint64(math.MaxInt64/unit) {
-		return absent, &ValueError{key, s, `a size: digits and an optional b, k, m or g, as in "8m"`}
+		return absent, &ValueError{Key: key, Value: s, Want: `a size: digits and an optional b, k, m or g, as in "8m"`}
 	}
 	return int64(n) * unit, nil
 }
@@ -168,7 +190,7 @@ func (v Values) URL(key string) (*url.URL, error) {
 	}
 	u, err := url.Parse(strings.TrimSpace(s))
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
-		return nil, &ValueError{key, s, `an absolute URL, as in "https://auth.example.com/check"`}
+		return nil, &ValueError{Key: key, Value: s, Want: `an absolute URL, as in "https://auth.example.com/check"`}
 	}
 	return u, nil
 }
