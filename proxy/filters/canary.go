@@ -66,14 +66,18 @@ func parseCanary(v policy.Values) (router.Canary, error) {
 			return router.Canary{}, &policy.ValueError{Key: key, Value: v[key], Want: `a name of letters, digits and dashes, as in "X-Canary"`}
 		}
 	}
-	if err := needsCanary(v, &c); err != nil {
-		return router.Canary{}, err
+	broken := parseCanaryPattern(v, &c)
+	switch {
+	case broken != nil && c.On:
+		return c, broken
+	case broken != nil:
+		return router.Canary{}, broken.Err
 	}
-	return c, parseCanaryPattern(v, &c)
+	return c, needsCanary(v, &c)
 }
 
 // parseCanaryPattern reads the pattern of c. One that cannot be had leaves those for whom it would decide with the main Backend, as in ingress-nginx.
-func parseCanaryPattern(v policy.Values, c *router.Canary) error {
+func parseCanaryPattern(v policy.Values, c *router.Canary) *policy.HeldError {
 	const key = "canary-by-header-pattern"
 	text := v.Text(key, "")
 	if text == "" || c.Value != "" {
