@@ -2,6 +2,7 @@ package nginxcompat
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -98,4 +99,54 @@ func answersUntilClosed(t *testing.T, network, addr string) string {
 		answers = append(answers, fmt.Sprint(n+1))
 	}
 	return strings.Join(answers, ", ")
+}
+
+// TestHSTS compares to which answers the field comes: what ingress-nginx's Lua does is a field of every answer over HTTPS, in the place of the Pod's.
+func TestHSTS(t *testing.T) {
+	for _, row := range []struct {
+		values policy.Values
+		want   string
+	}{
+		{policy.Values{"hsts": "true"}, "max-age=31536000; includeSubDomains"},
+		{policy.Values{"hsts": "true", "hsts-max-age": "60", "hsts-include-subdomains": "false"}, "max-age=60"},
+		{policy.Values{"hsts": "true", "hsts-max-age": "0", "hsts-preload": "true"}, "max-age=0; includeSubDomains; preload"},
+		{policy.Values{"hsts": "false"}, ""},
+	} {
+		hide := "proxy_hide_header Strict-Transport-Security;"
+		if row.want == "" {
+			hide = ""
+		}
+		for _, status := range []string{"200 OK", "302 Found", "404 Not Found", "500 Oops", "503 Away"} {
+			p := newPair(t, setup{
+				values: row.values, behind: true, status: status, pod: "Content-Type: text/plain\r\nStrict-Transport-Security: max-age=1\r\n\r\nhello",
+				http:     "map $http_x_forwarded_proto $hsts { default ''; https '" + row.want + "'; }",
+				location: hide + " add_header Strict-Transport-Security $hsts always;",
+			})
+			r := p.same(t, get("/", "X-Forwarded-Proto: https"))
+			if want := "Strict-Transport-Security: " + cmp.Or(row.want, "max-age=1"); !slices.Contains(r.fields, want) {
+				t.Errorf("%v: %s", row.values, r)
+			}
+			p.same(t, message("HEAD", "/", "X-Forwarded-Proto: https"))
+		}
+	}
+}
+
+// TestServerHeader compares whose word the field Server is. Where it is the proxy's own, each says its name.
+func TestServerHeader(t *testing.T) {
+	for _, s := range []setup{
+		{values: policy.Values{"allow-backend-server-header": "true"}, location: "proxy_pass_header Server;"},
+		{values: policy.Values{"allow-backend-server-header": "false"}},
+	} {
+		s.pod = "Server: pods/1.0\r\nContent-Type: text/plain\r\n\r\nhello"
+		p := newPair(t, s)
+		for _, method := range []string{"GET", "HEAD"} {
+			theirs, ours := ask(t, "unix", p.nginx, message(method, "/")), ask(t, "tcp", p.podlane, message(method, "/"))
+			theirs.Body.Close()
+			ours.Body.Close()
+			const pods = "pods/1.0"
+			if a, b := theirs.Header.Get("Server"), ours.Header.Get("Server"); (a == pods) != (b == pods) || (a == "") != (b == "") {
+				t.Errorf("%v %s: nginx says %q, Podlane %q", s.values, method, a, b)
+			}
+		}
+	}
 }

@@ -53,12 +53,14 @@ func TestAppRoot(t *testing.T) {
 
 // ingress-nginx redirects to HTTPS in Lua, whose outcome is that of this return, but runs it behind all others.
 func TestSSLRedirect(t *testing.T) {
-	p := newPair(t, setup{
-		values:   policy.Values{"force-ssl-redirect": "true", "preserve-trailing-slash": "true", "http-redirect-code": "307"},
-		location: "return 307 https://$host$request_uri;",
-	})
-	for _, uri := range []string{"/", "/x/", "/x?y=/", "/%C3%A9?%2F", "//x"} {
-		p.same(t, get(uri), "body")
+	for _, code := range []string{"301", "302", "307", "308"} {
+		p := newPair(t, setup{
+			values:   policy.Values{"force-ssl-redirect": "true", "preserve-trailing-slash": "true", "http-redirect-code": code},
+			location: "return " + code + " https://$host$request_uri;",
+		})
+		for _, uri := range []string{"/", "/x/", "/x?y=/", "/x?", "/%C3%A9?%2F", "//x"} {
+			p.same(t, get(uri), "body")
+		}
 	}
 }
 
