@@ -122,7 +122,7 @@ func (v Values) IntRange(key string, absent, least, most int) (int, error) {
 	return n, err
 }
 
-// Duration parses a number of seconds without a unit, or a Go duration ("1m30s"). It is never negative.
+// Duration parses a number of seconds without a unit, a Go duration ("1m30s"), or a time of nginx's ("1d 12h"). It is never negative.
 func (v Values) Duration(key string, absent time.Duration) (time.Duration, error) {
 	s, ok := v[key]
 	if !ok {
@@ -136,10 +136,49 @@ func (v Values) Duration(key string, absent time.Duration) (time.Duration, error
 		return time.Duration(n) * time.Second, nil
 	}
 	d, err := time.ParseDuration(s)
-	if err != nil || d < 0 {
+	if err != nil {
+		var ok bool
+		if d, ok = nginxTime(s); !ok {
+			return absent, invalid
+		}
+	}
+	if d < 0 {
 		return absent, invalid
 	}
 	return d, nil
+}
+
+// nginxTime reads a time as nginx does: numbers with units, of which each is there once and the longest comes first, with or without spaces between
+// them. A month has 30 days, a year 365; a number without unit, which comes last, is of seconds.
+func nginxTime(s string) (total time.Duration, ok bool) {
+	const day = 24 * time.Hour
+	units := []struct {
+		suffix string
+		length time.Duration
+	}{{"y", 365 * day}, {"M", 30 * day}, {"w", 7 * day}, {"d", day}, {"h", time.Hour}, {"m", time.Minute}, {"s", time.Second}, {"ms", time.Millisecond}}
+	for s = strings.TrimSpace(s); s != ""; s = strings.TrimLeft(s, " ") {
+		digits := len(s) - len(strings.TrimLeft(s, "0123456789"))
+		n, err := strconv.ParseInt(s[:digits], 10, 64)
+		if err != nil {
+			return 0, false
+		}
+		suffix := s[digits:]
+		if end := strings.IndexAny(suffix, "0123456789 "); end >= 0 {
+			suffix = suffix[:end]
+		}
+		s = s[digits+len(suffix):]
+		if suffix == "" {
+			suffix = "s"
+		}
+		for len(units) > 0 && units[0].suffix != suffix {
+			units = units[1:]
+		}
+		if len(units) == 0 || n > int64((math.MaxInt64-total)/units[0].length) {
+			return 0, false
+		}
+		total, units, ok = total+time.Duration(n)*units[0].length, units[1:], true
+	}
+	return total, ok
 }
 
 // Size parses nginx's sizes into bytes: digits and an optional b, k, m or g in either case.
