@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"bytes"
 	"compress/gzip"
 	"io"
 	"net/http"
@@ -95,5 +96,47 @@ func TestLimitRate(t *testing.T) {
 	r.routeSaying(map[string]string{"limit-rate": "0", "limit-rate-after": "2"}, pod)
 	if _, body := r.do(http.MethodGet, "http://a.test/", nil); len(body) != size {
 		t.Errorf("%d bytes of %d", len(body), size)
+	}
+}
+
+// A higher level makes answers shorter, and they are still what the Pod said.
+func TestCompressionLevels(t *testing.T) {
+	var text strings.Builder
+	words := strings.Fields("a long text that is made of few words in an order which nobody can foresee repeats itself here and there")
+	for i, random := 0, uint32(1); i < 20_000; i++ {
+		random = random*1664525 + 1013904223
+		text.WriteString(words[random>>16%uint32(len(words))] + " ")
+	}
+	pod := backend(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, text.String())
+	})
+	for coding, levels := range map[string][2]map[string]string{
+		"gzip": {{"use-gzip": "true", "gzip-level": "1"}, {"use-gzip": "true", "gzip-level": "9"}},
+		"br":   {{"enable-brotli": "true", "brotli-level": "1"}, {"enable-brotli": "true", "brotli-level": "9"}},
+	} {
+		var sizes [2]int
+		for i, say := range levels {
+			r := policyRig(t, proxy.Options{})
+			r.routeSaying(say, pod)
+			res := fetch(t, r.client, http.MethodGet, "http://a.test/", "Accept-Encoding", coding)
+			short, err := io.ReadAll(res.Body)
+			if err != nil || res.Header.Get("Content-Encoding") != coding {
+				t.Fatalf("%v: %v, %v", say, err, res.Header)
+			}
+			sizes[i] = len(short)
+			long := io.Reader(brotli.NewReader(bytes.NewReader(short)))
+			if coding == "gzip" {
+				if long, err = gzip.NewReader(bytes.NewReader(short)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got, err := io.ReadAll(long); err != nil || string(got) != text.String() {
+				t.Errorf("%v: %d bytes, %v", say, len(got), err)
+			}
+		}
+		if sizes[1] >= sizes[0] {
+			t.Errorf("%s: %d bytes at a low level, %d at a high one", coding, sizes[0], sizes[1])
+		}
 	}
 }

@@ -7,13 +7,17 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	xhttp2 "golang.org/x/net/http2"
+
 	"podlane.dev/podlane/proxy"
+	"podlane.dev/podlane/proxy/upstream"
 	"podlane.dev/podlane/router/policy"
 )
 
@@ -159,10 +163,14 @@ func TestStreamsAreCountedByTheConfigMap(t *testing.T) {
 
 // Connections to Pods are not kept when the ConfigMap says so, and carry no more requests than it says.
 func TestPodConnectionsFollowTheConfigMap(t *testing.T) {
-	var dialed atomic.Int32
+	var dialed, open atomic.Int32
 	s := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), ConnState: func(_ net.Conn, state http.ConnState) {
-		if state == http.StateNew {
+		switch state {
+		case http.StateNew:
 			dialed.Add(1)
+			open.Add(1)
+		case http.StateClosed:
+			open.Add(-1)
 		}
 	}}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -192,6 +200,103 @@ func TestPodConnectionsFollowTheConfigMap(t *testing.T) {
 		}
 		if n := dialed.Load(); n != step.dials {
 			t.Errorf("%v: 6 requests over %d connections, want %d", step.values, n, step.dials)
+		}
+		if step.dials == 6 {
+			// The client may have its answer before the connection is let go, and what is let go under the next table is kept.
+			waitFor(t, "connections that are not kept to be closed", func() bool { return open.Load() == 0 })
+		}
+	}
+}
+
+// Clients may take as long as the ConfigMap says: for the header of the PROXY protocol, for a request's head and between two parts of its body. Each
+// of these waits is an hour without it.
+func TestClientTimeoutsFollowTheConfigMap(t *testing.T) {
+	pod := backend(t, func(w http.ResponseWriter, q *http.Request) { _, _ = io.Copy(w, q.Body) })
+	const believe = "127.0.0.1"
+	for _, c := range []struct {
+		values     policy.Values
+		text, want string
+	}{
+		{policy.Values{"client-header-timeout": "200ms"}, "GET / HTTP/1.1\r\nHost: a.te", "HTTP/1.1 408 "},
+		{policy.Values{"client-header-timeout": "200ms"}, "", ""},
+		{policy.Values{"client-body-timeout": "200ms"}, "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 10\r\n\r\nhello", "HTTP/1.1 408 "},
+		{policy.Values{"proxy-protocol-header-timeout": "200ms", "use-proxy-protocol": "true", "proxy-real-ip-cidr": believe}, "PROXY TCP4 203.0", ""},
+	} {
+		r := newRig(t, proxy.Options{Policies: answerFamilies(), Timeouts: proxy.Timeouts{
+			FirstByte: time.Hour, Header: time.Hour, Body: time.Hour, ProxyHeader: time.Hour, LingerSilence: 100 * time.Millisecond,
+		}})
+		r.govern(c.values, pod)
+		k := dialKeeper(t, r.addr)
+		fmt.Fprint(k, c.text)
+		_ = k.SetReadDeadline(time.Now().Add(time.Minute))
+		got, err := io.ReadAll(k.in)
+		if err != nil || !strings.HasPrefix(string(got), c.want) || c.want == "" && len(got) > 0 {
+			t.Errorf("%v, %q: %q, %v; want %q and the end", c.values, c.text, got, err, c.want)
+		}
+	}
+}
+
+// HTTP/2 clients are told how many requests they may have under way, as the ConfigMap says.
+func TestStreamsAreBoundedByTheConfigMap(t *testing.T) {
+	r := newRig(t, proxy.Options{Policies: answerFamilies(), H2C: true})
+	for _, c := range []struct {
+		values policy.Values
+		want   uint32
+	}{{nil, 100}, {policy.Values{"http2-max-concurrent-streams": "7"}, 7}} {
+		r.govern(c.values, backend(t, func(http.ResponseWriter, *http.Request) {}))
+		k := dialKeeper(t, r.addr)
+		framer := xhttp2.NewFramer(k, k.in)
+		fmt.Fprint(k, xhttp2.ClientPreface)
+		if err := framer.WriteSettings(); err != nil {
+			t.Fatal(err)
+		}
+		_ = k.SetReadDeadline(time.Now().Add(time.Minute))
+		frame, err := framer.ReadFrame()
+		if err != nil {
+			t.Fatal(err)
+		}
+		settings, ok := frame.(*xhttp2.SettingsFrame)
+		if !ok {
+			t.Fatalf("the first frame is %v", frame)
+		}
+		if n, said := settings.Value(xhttp2.SettingMaxConcurrentStreams); n != c.want || !said {
+			t.Errorf("%v: SETTINGS say %d streams, want %d", c.values, n, c.want)
+		}
+	}
+}
+
+// Connections to Pods are closed when they have been unused for as long as the ConfigMap says, or are as old as it says.
+func TestPodConnectionsAgeByTheConfigMap(t *testing.T) {
+	for _, c := range []struct {
+		values policy.Values
+		busy   bool
+	}{
+		{policy.Values{"upstream-keepalive-timeout": "1s"}, false},
+		{policy.Values{"upstream-keepalive-time": "1s"}, true},
+	} {
+		var dialed, closed atomic.Int32
+		s := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+		s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+			switch state {
+			case http.StateNew:
+				dialed.Add(1)
+			case http.StateClosed:
+				closed.Add(1)
+			}
+		}
+		s.Start()
+		t.Cleanup(s.Close)
+		r := newRig(t, proxy.Options{Policies: answerFamilies(), Upstream: upstream.Options{IdleTimeout: time.Hour, MaxAge: time.Hour}})
+		r.govern(c.values, s.Listener.Addr().String())
+		fetch(t, r.client, "GET", "http://a.test/").Body.Close()
+		waitFor(t, fmt.Sprintf("the Pod's connection to be closed under %v", c.values), func() bool {
+			if c.busy { // it is never unused for long
+				fetch(t, r.client, "GET", "http://a.test/").Body.Close()
+			}
+			return closed.Load() > 0
+		})
+		if n := dialed.Load(); n > 1 && !c.busy {
+			t.Errorf("%v: %d connections for one request", c.values, n)
 		}
 	}
 }

@@ -346,50 +346,6 @@ func TestTraceOfWhatIsRefused(t *testing.T) {
 	}
 }
 
-// The ConfigMap says where traces go and what is recorded, from the next request on; requests that are under way are told where theirs began.
-func TestTracesFollowTheConfigMap(t *testing.T) {
-	var seen parentSeen
-	pod := backend(t, func(_ http.ResponseWriter, q *http.Request) { seen.note(q) })
-	r := newRig(t, proxy.Options{Policies: answerFamilies()})
-	settings := func(c *collector.Collector, more ...string) policy.Values {
-		host, port, err := net.SplitHostPort(c.GRPC(t))
-		if err != nil {
-			t.Fatal(err)
-		}
-		v := policy.Values{
-			"enable-opentelemetry": "true", "otlp-collector-host": host, "otlp-collector-port": port, "otel-schedule-delay-millis": "1", "otel-service-name": "edge",
-		}
-		for i := 0; i < len(more); i += 2 {
-			v[more[i]] = more[i+1]
-		}
-		return v
-	}
-	first, second := new(collector.Collector), new(collector.Collector)
-	r.govern(settings(first), pod)
-	fetch(t, r.client, "GET", "http://a.test/").Body.Close()
-	first.Await(t, 3)
-	if n := first.Resource()["service.name"]; n != "edge" {
-		t.Errorf("service.name is %v", n)
-	}
-	r.govern(settings(second), pod)
-	fetch(t, r.client, "GET", "http://a.test/").Body.Close()
-	second.Await(t, 3)
-	r.govern(settings(second, "otel-sampler", "AlwaysOff"), pod)
-	fetch(t, r.client, "GET", "http://a.test/").Body.Close()
-	if got := seen.Load().(string); !strings.HasSuffix(got, "-00|") {
-		t.Errorf("the Pod got %q, want a context that is not recorded", got)
-	}
-	r.govern(nil, pod)
-	fetch(t, r.client, "GET", "http://a.test/").Body.Close()
-	if got := seen.Load(); got != "|" {
-		t.Errorf("the Pod got %q without tracing", got)
-	}
-	if a, b := len(first.Spans()), len(second.Spans()); a != 3 || b != 3 {
-		t.Errorf("%d spans came to the first collector and %d to the second, want 3 each", a, b)
-	}
-	waitFor(t, "the spans to be counted", func() bool { return r.engine.TraceCounts() == tracing.Counts{Sent: 6} })
-}
-
 // The question to an authentication service has a span, and the service is told of the request's.
 func TestTraceOfExternalAuth(t *testing.T) {
 	var asked parentSeen

@@ -3,6 +3,7 @@ package policies_test
 import (
 	"bufio"
 	"bytes"
+	"compress/gzip"
 	"flag"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/andybalholm/brotli"
 	"golang.org/x/tools/txtar"
 
 	"podlane.dev/podlane/config"
@@ -127,12 +129,15 @@ func (r *rig) exchange(t *testing.T, request []byte) string {
 		return fmt.Sprintf("no answer: %v\n", err)
 	}
 	defer res.Body.Close()
-	body, err := io.ReadAll(res.Body)
+	body, err := plain(res)
 	if err != nil {
 		return fmt.Sprintf("no whole answer: %v\n", err)
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d\n", res.StatusCode)
+	if res.Close {
+		res.Header.Set("Connection", "close") // where net/http took it from
+	}
 	for _, key := range slices.Sorted(maps.Keys(res.Header)) {
 		for _, value := range res.Header[key] {
 			if key != "Date" {
@@ -147,6 +152,22 @@ func (r *rig) exchange(t *testing.T, request []byte) string {
 		fmt.Fprintf(&b, "\nbefore that %s", asides)
 	}
 	return b.String()
+}
+
+// plain returns a body as it was before it was compressed.
+func plain(res *http.Response) ([]byte, error) {
+	body := io.Reader(res.Body)
+	switch res.Header.Get("Content-Encoding") {
+	case "gzip":
+		z, err := gzip.NewReader(body)
+		if err != nil {
+			return nil, err
+		}
+		body = z
+	case "br":
+		body = brotli.NewReader(body)
+	}
+	return io.ReadAll(body)
 }
 
 // onWire returns a request's method and its bytes: lines end in CRLF up to the empty one, a body has its length, and there is no line with #.
