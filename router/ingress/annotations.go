@@ -17,6 +17,10 @@ import (
 // MaxAnnotations is how many bytes of annotations of one Ingress are read: the API server's own limit for all of them.
 const MaxAnnotations = 256 << 10
 
+// maxUseless is how many annotations of one Ingress without effect have a Problem each; of more there is one that counts them. A Problem is larger than
+// such an annotation, and each is an Event.
+const maxUseless = 50
+
 // mode is how an Ingress is read.
 type mode uint8
 
@@ -168,11 +172,14 @@ type given struct {
 // parse fills s from s.read.
 func (r *policyReader) parse(s *policySet) {
 	byFamily := make(map[int]map[string]given)
+	useless := 0
 	for _, annotation := range slices.Sorted(maps.Keys(s.read)) {
 		name, rank := r.cut(annotation)
 		at, known := r.index.annotations[name]
 		if !known {
-			s.unknown(annotation, name)
+			if useless++; useless <= maxUseless {
+				s.unknown(annotation, name)
+			}
 			continue
 		}
 		// A key's own name goes before its other one, whatever the prefix.
@@ -190,6 +197,9 @@ func (r *policyReader) parse(s *policySet) {
 			s.report(annotationField(loser.annotation), Problem{Reason: OverriddenAnnotation, Effect: Ignored, Message: fmt.Sprintf("%s has another value and wins", winner.annotation)})
 		}
 		byFamily[at.family][at.key.Name] = winner
+	}
+	if more := useless - maxUseless; more > 0 {
+		s.report("metadata.annotations", Problem{Reason: UnsupportedAnnotation, Effect: Ignored, Message: fmt.Sprintf("there are %d more annotations that Podlane does not know: they have no effect", more)})
 	}
 	for i, f := range r.families {
 		usual := r.settings.of(s.mode)

@@ -37,6 +37,28 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// TestUselessAnnotations fills an Ingress with annotations that nobody knows: what is said of them is bounded, how many they are is not lost, and what is
+// known among them holds.
+func TestUselessAnnotations(t *testing.T) {
+	s := parseYAML(t, []byte("kind: Big\nmetadata: {name: big}\npaths: 1\n---\nkind: Service\nmetadata: {name: web}\nspec: {ports: [{port: 80}]}\n"))
+	s.Options = testOptions()
+	for n, want := range map[int]int{50: 50, 51: 51, 9000: 51} {
+		annotations := map[string]string{}
+		for k := range n {
+			annotations[fmt.Sprintf("podlane.dev/x%05d", k)] = "x"
+		}
+		s.Ingresses[0].Annotations = annotations
+		_, problems := ingress.Build(s, testFamilies())
+		if len(problems) != want {
+			t.Errorf("%d annotations give %d Problems, want %d", n, len(problems), want)
+		}
+		more := fmt.Sprintf("there are %d more annotations that Podlane does not know", n-50)
+		if said := slices.ContainsFunc(problems, func(p ingress.Problem) bool { return strings.HasPrefix(p.Message, more) }); said != (n > 50) {
+			t.Errorf("%d annotations: that there are more is said: %t", n, said)
+		}
+	}
+}
+
 // TestReasons looks for each Reason in the goldens: the set is closed, and nothing in it is only promised.
 func TestReasons(t *testing.T) {
 	elsewhere := []ingress.Reason{ingress.MassRemoval, ingress.ManifestInvalid, ingress.NotManifest, ingress.NoService, ingress.UnknownField, ingress.OldVersion, ingress.DuplicateObject}
