@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -64,6 +65,8 @@ type seenProblem struct {
 	// inherited says that it was there when this replica's term began, so that its Event may have been written by another.
 	inherited bool
 	written   bool
+	// failures counts the tries to write it that failed: it makes way for others.
+	failures int
 }
 
 // NeedLeaderElection implements manager.LeaderElectionRunnable.
@@ -136,16 +139,13 @@ func (e *events) follow(o origin) {
 
 // write writes what is due and returns when to look again, 0 for when something changes.
 func (e *events) write(ctx context.Context) time.Duration {
-	var next time.Duration
-	for p, seen := range e.seen {
-		if seen.written {
-			continue
+	for {
+		p, seen := e.due()
+		if seen == nil {
+			return 0
 		}
 		if wait := time.Until(seen.since.Add(eventSettle)); wait > 0 {
-			if next == 0 || wait < next {
-				next = wait
-			}
-			continue
+			return wait
 		}
 		// Each Event is a request, and the lease may run out during one while its term goes on: this process may have stood still.
 		if _, leading := e.leadership.current(); !leading {
@@ -156,6 +156,7 @@ func (e *events) write(ctx context.Context) time.Duration {
 			return time.Second / eventsPerSecond
 		}
 		if err := e.report(ctx, p, seen); err != nil {
+			seen.failures++
 			if ctx.Err() == nil {
 				e.log.Error(err, "an Event could not be written, trying again", "object", p.Object.String(), "reason", p.Reason)
 			}
@@ -163,7 +164,34 @@ func (e *events) write(ctx context.Context) time.Duration {
 		}
 		seen.written = true
 	}
-	return next
+}
+
+// due returns the Problem whose Event is next, nil for none: of those that have settled, one that has not failed more often than others, of
+// an object with the fewest Events, so that an object with a thousand Problems makes no other wait; of those that have not, the first that will.
+func (e *events) due() (next ingress.Problem, seen *seenProblem) {
+	told := map[ingress.Object]int{}
+	for p, k := range e.seen {
+		if k.written {
+			told[p.Object]++
+		}
+	}
+	settled := time.Now().Add(-eventSettle)
+	for p, k := range e.seen {
+		if k.written {
+			continue
+		}
+		switch {
+		case seen == nil:
+		case k.since.After(settled) || seen.since.After(settled): // only the older one may be due
+			if !k.since.Before(seen.since) {
+				continue
+			}
+		case cmp.Or(cmp.Compare(k.failures, seen.failures), cmp.Compare(told[p.Object], told[next.Object]), k.since.Compare(seen.since), cmp.Compare(p.Field, next.Field)) >= 0:
+			continue
+		}
+		next, seen = p, k
+	}
+	return next, seen
 }
 
 // report writes one Event, or counts one more occurrence on the one that is there. Events that the API server will never accept (the

@@ -282,6 +282,64 @@ func TestEventsAreRateLimited(t *testing.T) {
 	})
 }
 
+// TestEventsAreFair gives one object a thousand Problems, and then another object its first.
+func TestEventsAreFair(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newEventFixture(t)
+		f.limiter = flowcontrol.NewTokenBucketRateLimiter(eventsPerSecond, eventsBurst)
+		run(t, f.events)
+		f.leadership.begin(t.Context())
+		var many []ingress.Problem
+		for i := range 1000 {
+			many = append(many, problem(fmt.Sprint("spec.rules[", i, "]")))
+		}
+		f.set(f.events, many...)
+		time.Sleep(eventSettle + time.Minute)
+		other := problem("spec.tls[0]")
+		other.Object.Name = "other"
+		f.set(f.events, append(many, other)...)
+		time.Sleep(eventSettle + time.Second)
+		synctest.Wait()
+		if !slices.Contains(f.notes(t), "ServiceMissing spec.tls[0]: there is no such Service ×1") {
+			t.Errorf("the Event of another object waits behind those of one: %d are written", len(f.notes(t)))
+		}
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if n := len(f.notes(t)); n != 1001 {
+			t.Errorf("%d Events in the end, want 1001", n)
+		}
+	})
+}
+
+// refusing is an API server that cannot store one Event.
+type refusing struct {
+	client.Writer
+	name string
+}
+
+func (w refusing) Create(ctx context.Context, o client.Object, opts ...client.CreateOption) error {
+	if o.GetName() == w.name {
+		return errors.New("etcd does not want it")
+	}
+	return w.Writer.Create(ctx, o, opts...)
+}
+
+// An Event that cannot be written keeps no other back.
+func TestEventsMakeWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newEventFixture(t)
+		f.writer = refusing{f.api, eventName(problem("spec.rules[0]"))}
+		run(t, f.events)
+		f.leadership.begin(t.Context())
+		f.set(f.events, problem("spec.rules[0]"), problem("spec.rules[1]"), problem("spec.rules[2]"))
+		time.Sleep(eventSettle + 3*eventRetry)
+		synctest.Wait()
+		if n := len(f.notes(t)); n != 2 {
+			t.Errorf("%d Events, want 2 beside the one that cannot be", n)
+		}
+	})
+}
+
 func TestEventForm(t *testing.T) {
 	e := newEventFixture(t).events
 	p := problem("spec.rules[0]")
