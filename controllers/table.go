@@ -39,8 +39,10 @@ type publisher struct {
 	failed atomic.Bool   // the last Build panicked
 
 	generation atomic.Uint64
-	first      chan struct{} // closed by the first Publish
-	live       atomic.Pointer[publication]
+	// turn wakes the table when certificates begin or cease to be valid, which is a reason for other Problems.
+	turn  *time.Timer
+	first chan struct{} // closed by the first Publish
+	live  atomic.Pointer[publication]
 
 	mu       sync.Mutex
 	problems []ingress.Problem // replaced, never changed
@@ -95,6 +97,7 @@ func (p *publisher) publish(ctx context.Context, firstEvent time.Time) error {
 	}
 	cost := time.Since(start)
 	p.setProblems(problems)
+	p.lookAgain(table)
 	if !p.brake.admits(p.last, table) {
 		return nil
 	}
@@ -118,6 +121,16 @@ func (p *publisher) publish(ctx context.Context, firstEvent time.Time) error {
 		p.observer.OnPublish(generation, cost, time.Since(firstEvent))
 	}
 	return nil
+}
+
+// lookAgain has the table built again when what is to be said about its certificates changes by itself.
+func (p *publisher) lookAgain(table *router.Table) {
+	in := table.CertificatesStand(time.Now())
+	if p.turn == nil {
+		p.turn = time.AfterFunc(in, p.wake)
+		return
+	}
+	p.turn.Reset(in)
 }
 
 // compile calls Build and turns a panic into an error.

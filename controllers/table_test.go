@@ -2,6 +2,8 @@ package controllers
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
@@ -218,6 +220,28 @@ func TestProblemsAreToldWhenTheyDiffer(t *testing.T) {
 		want := []map[ingress.Reason]int{{}, {ingress.PathConflict: 2}, {ingress.PathConflict: 2}, {ingress.PathConflict: 1, ingress.ServiceMissing: 1}, {}}
 		if !slices.EqualFunc(f.events.problems, want, maps.Equal[map[ingress.Reason]int, map[ingress.Reason]int]) || changes != len(want) {
 			t.Errorf("told %v (%d changes), want %v", f.events.problems, changes, want)
+		}
+	})
+}
+
+// What is to be said about a certificate changes when its time begins and ends, without an event.
+func TestTableIsBuiltWhenACertificateExpires(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		leaf := &x509.Certificate{NotBefore: time.Now().Add(10 * time.Minute), NotAfter: time.Now().Add(30 * time.Minute)}
+		table := router.NewTable(nil, []*router.Certificate{{Secret: "s", KeyPair: &tls.Certificate{Leaf: leaf}}})
+		var built []time.Time
+		f := newFixture(t, func(s ingress.Snapshot) (*router.Table, []ingress.Problem) {
+			built = append(built, s.Taken)
+			return table, nil
+		})
+		f.wake()
+		start := time.Now()
+		for range 33 {
+			f.reconcile(t)
+			time.Sleep(time.Minute)
+		}
+		if len(built) != 3 || built[1].Before(leaf.NotBefore) || !built[2].After(leaf.NotAfter) || built[2].Sub(start) > 32*time.Minute {
+			t.Errorf("built at %v, want at the start, from %v on and after %v", built, leaf.NotBefore, leaf.NotAfter)
 		}
 	})
 }

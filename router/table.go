@@ -4,6 +4,7 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"time"
 
 	"podlane.dev/podlane/router/policy"
 )
@@ -307,6 +308,28 @@ func (t *Table) Certificates() []*Certificate { return t.certificates }
 
 // DefaultCertificate returns the operator's certificate for names without one, or nil: then it is self-signed.
 func (t *Table) DefaultCertificate() *Certificate { return t.defaultCert }
+
+// CertificatesStand returns how long after now each certificate stays valid, or invalid, as it is at now: whoever tells of that looks again then. It is
+// at most an hour, because clocks of the wall are set.
+func (t *Table) CertificatesStand(now time.Time) time.Duration {
+	stand := time.Hour
+	look := func(c *Certificate) {
+		if c == nil || c.KeyPair == nil || c.KeyPair.Leaf == nil {
+			return
+		}
+		// The last moment of a certificate is one in which it is valid (RFC 5280 section 4.1.2.5).
+		for _, at := range [...]time.Time{c.KeyPair.Leaf.NotBefore, c.KeyPair.Leaf.NotAfter.Add(1)} {
+			if left := at.Sub(now); left > 0 {
+				stand = min(stand, left)
+			}
+		}
+	}
+	look(t.defaultCert)
+	for _, c := range t.certificates {
+		look(c)
+	}
+	return stand
+}
 
 // Len returns the number of Routes, the catch-all not counted.
 func (t *Table) Len() int { return t.routes }

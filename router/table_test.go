@@ -1,16 +1,44 @@
 package router
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 )
 
 // testRoute returns a Route for host and path whose type is Exact where path begins with "=".
+func TestCertificatesStand(t *testing.T) {
+	at := time.Unix(1000, 0)
+	pair := func(from, to int64) *Certificate {
+		return &Certificate{KeyPair: &tls.Certificate{Leaf: &x509.Certificate{NotBefore: time.Unix(from, 0), NotAfter: time.Unix(to, 0)}}}
+	}
+	for name, row := range map[string]struct {
+		certs    []*Certificate
+		fallback *Certificate
+		want     time.Duration
+	}{
+		"none":               {nil, nil, time.Hour},
+		"broken":             {[]*Certificate{{}}, nil, time.Hour},
+		"far":                {[]*Certificate{pair(0, 1<<33)}, nil, time.Hour},
+		"over":               {[]*Certificate{pair(0, 999)}, nil, time.Hour},
+		"the first":          {[]*Certificate{pair(0, 1020), pair(1010, 1040), pair(0, 1030)}, nil, 10 * time.Second},
+		"in its last second": {[]*Certificate{pair(0, 1000)}, nil, 1},
+		"the default":        {[]*Certificate{pair(0, 1020)}, pair(0, 1005), 5*time.Second + 1},
+	} {
+		table := new(Table).With(Change{Certificates: row.certs, DefaultCertificate: row.fallback})
+		if got := table.CertificatesStand(at); got != row.want {
+			t.Errorf("%s: %v, want %v", name, got, row.want)
+		}
+	}
+}
+
 func testRoute(host, path string) *Route {
 	typ := Prefix
 	if exact, ok := strings.CutPrefix(path, "="); ok {

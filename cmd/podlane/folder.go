@@ -106,6 +106,13 @@ func (d *folder) load(since time.Time) error {
 	return nil
 }
 
+// reload is load for what comes after the first.
+func (d *folder) reload(since time.Time) {
+	if err := d.load(since); err != nil {
+		d.report.failed(fmt.Errorf("%w; what is live stays", err))
+	}
+}
+
 // compile builds, and turns a panic into an error: the live Table stays.
 func (d *folder) compile(s ingress.Snapshot) (t *router.Table, problems []ingress.Problem, err error) {
 	defer func() {

@@ -270,13 +270,19 @@ endpoints: [{addresses: [127.0.0.1], conditions: {ready: true}}]
 // secretOf is a Secret with a new certificate for host, and its serial number.
 func secretOf(t *testing.T, name, host string) (manifest string, serial *big.Int) {
 	t.Helper()
+	return secretUntil(t, name, host, time.Now().Add(time.Hour))
+}
+
+// secretUntil is secretOf with a certificate that expires at end.
+func secretUntil(t *testing.T, name, host string, end time.Time) (manifest string, serial *big.Int) {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)
 	serial, err = rand.Int(rand.Reader, big.NewInt(1<<62))
 	must(t, err)
 	template := &x509.Certificate{
 		SerialNumber: serial, Subject: pkix.Name{CommonName: host}, DNSNames: []string{host},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: end,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	must(t, err)

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"time"
 
 	"podlane.dev/podlane/router"
 	"podlane.dev/podlane/router/endpoints"
@@ -36,7 +37,7 @@ func (m *manifests) read() (contents, error) {
 		problems:  make([]ingress.Problem, len(set.Problems)),
 		locate:    func(p ingress.Problem) ingress.Problem { return m.inFolder(set.Locate(p)) },
 	}
-	c.snapshot.Options = m.options
+	c.snapshot.Options, c.snapshot.Taken = m.options, time.Now()
 	for _, s := range set.Snapshot.Services {
 		key := router.Service{Namespace: s.Namespace, Name: s.Name}
 		c.addresses[key] = endpoints.Local.Addresses(s, set.Slices[key], set.Endpoints[key])

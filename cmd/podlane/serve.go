@@ -89,6 +89,8 @@ func runServe(ctx context.Context, p *process, o *serveOptions) (err error) {
 
 // serveFolder makes changes live until a signal ends it or something fails.
 func serveFolder(s stopping, f *front, d *folder, changes <-chan time.Time) error {
+	turn := time.NewTimer(d.live.table.CertificatesStand(time.Now()))
+	defer turn.Stop()
 	for {
 		select {
 		case <-s.term.Done():
@@ -96,10 +98,11 @@ func serveFolder(s stopping, f *front, d *folder, changes <-chan time.Time) erro
 		case err := <-f.failed:
 			return err
 		case since := <-changes:
-			if err := d.load(since); err != nil {
-				d.report.failed(fmt.Errorf("%w; what is live stays", err))
-			}
+			d.reload(since)
+		case <-turn.C:
+			d.reload(time.Now())
 		}
+		turn.Reset(d.live.table.CertificatesStand(time.Now()))
 	}
 }
 
@@ -108,7 +111,7 @@ func newFolder(o *serveOptions, f *front, r *report) *folder {
 	return &folder{
 		read: newManifests(o.files.From, o.ingress.Options()).read,
 		build: func(s ingress.Snapshot) (*router.Table, []ingress.Problem) {
-			s.LastGood, s.Taken = lastGood, time.Now()
+			s.LastGood = lastGood
 			table, problems := builder.Build(s)
 			builder.Remember(lastGood)
 			return table, problems

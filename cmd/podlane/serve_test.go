@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -150,6 +151,28 @@ func TestServeHTTPS(t *testing.T) {
 	s.says(`~ certificate default/tls for a\.example: unusable, the last good one stays`)
 	if a := s.get("https://a.example/"); a.tls.PeerCertificates[0].SerialNumber.Cmp(serial) != 0 {
 		t.Errorf("after its Secret broke the certificate is %v, want the last good one", a.tls.PeerCertificates[0].SerialNumber)
+	}
+}
+
+// A certificate that expires is told of at that moment, and one that is renewed with an expired one stays as it was.
+func TestServeExpiredCertificates(t *testing.T) {
+	soon, _ := secretUntil(t, "soon", "soon.example", time.Now().Add(2*time.Second))
+	good, serial := secretOf(t, "tls", "a.example")
+	s := serve(t, map[string]string{
+		"web.yaml":     serviceOf("web", pod(t, "one")),
+		"soon.yaml":    soon,
+		"tls.yaml":     good,
+		"ingress.yaml": withTLS("soon", "soon.example", "web", "soon") + "---\n" + withTLS("web", "a.example", "web", "tls"),
+	})
+	s.says(`! \S*ingress\.yaml:\d+: Ingress default/soon spec\.tls\[0\]\.secretName: CertificateExpired \(Notice\)`)
+	expired, _ := secretUntil(t, "tls", "a.example", time.Now().Add(-time.Minute))
+	s.write(t, "tls.yaml", expired)
+	s.says(`! \S*ingress\.yaml:\d+: Ingress default/web spec\.tls\[0\]\.secretName: CertificateExpired \(Notice\)`)
+	if _, list := s.page("/debug/certs"); !strings.Contains(list, "expired") || !strings.Contains(list, "stale until") {
+		t.Errorf("/debug/certs:\n%s", list)
+	}
+	if got := s.get("https://a.example/").tls.PeerCertificates[0].SerialNumber; got.Cmp(serial) != 0 {
+		t.Errorf("serial %v, want the last good one's %v", got, serial)
 	}
 }
 

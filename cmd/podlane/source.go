@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -46,7 +47,7 @@ func newClusterReader(s *config.Source, o ingress.Options) (*clusterReader, erro
 	if err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
-	return &clusterReader{c, ingress.Snapshot{Options: o}}, nil
+	return &clusterReader{c, ingress.Snapshot{Options: o, Taken: time.Now()}}, nil
 }
 
 // read fills out.

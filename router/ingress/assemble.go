@@ -283,6 +283,10 @@ func (b *Builder) defaultCertificate() *router.Certificate {
 		p.Reason, p.Message = SecretMissing, "there is no such Secret; until then hosts without a certificate get a self-signed one"
 	case pair.err != nil:
 		p.Reason, p.Message = SecretInvalid, fmt.Sprintf("it is not a certificate and its key: %v; until then hosts without a certificate get a self-signed one", pair.err)
+	default:
+		// This is looked at in every Build.
+		found, _ := judgeTime(pair.pair, name.Name, b.taken)
+		p.Reason, p.Effect, p.Message = found.Reason, found.Effect, found.Message
 	}
 	if p.Reason != "" {
 		b.problems.set(where, []Problem{p})

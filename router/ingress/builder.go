@@ -52,6 +52,8 @@ type Builder struct {
 	certificates                                    map[types.NamespacedName][]*router.Certificate
 	problems                                        *ledger
 	table                                           *router.Table
+	// stands is a time in which nothing of compiled becomes outdated.
+	stands validity
 	// lastGood and taken are of the present Snapshot; lessons and goodSettings are what Remember writes down.
 	lastGood     *LastGood
 	taken        time.Time
@@ -180,6 +182,10 @@ func (b *Builder) stale(s Snapshot) []types.NamespacedName {
 		for name := range b.compiled {
 			names.add(name)
 		}
+	}
+	b.environment.taken = s.Taken
+	for _, c := range b.outdated(s.Taken) {
+		names.add(c.age.name)
 	}
 	ages := make([]age, 0, len(names))
 	for name := range names {
@@ -327,6 +333,7 @@ func (b *Builder) remove(c *compiled, d *delta) {
 // add puts in the claims of an Ingress.
 func (b *Builder) add(c *compiled, d *delta) {
 	b.compiled[c.age.name] = c
+	b.stands.narrow(c.stands)
 	for _, h := range c.hosts {
 		if b.hosts[h.host] == nil {
 			b.hosts[h.host] = &hostState{}

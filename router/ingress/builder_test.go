@@ -239,6 +239,9 @@ func genService(t dice, name types.NamespacedName) *corev1.Service {
 func (w *world) genSecret(t dice, name types.NamespacedName) *corev1.Secret {
 	hosts := pick(t, []string{"*.example"}, []string{"www.example", "x.a.example"}, nil)
 	cert, key := makePair(w.tb, int64(t.below(2)), hosts...)
+	if t.below(2) == 0 {
+		cert, key = makeTimedPair(w.tb, pick(t, [2]int64{0, 4}, [2]int64{3, 8}, [2]int64{6, 100}), hosts...)
+	}
 	s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: name.Namespace, Name: name.Name}}
 	s.Data = map[string][]byte{corev1.TLSCertKey: cert, corev1.TLSPrivateKeyKey: key}
 	switch t.below(6) {
@@ -271,7 +274,7 @@ func TestBuilderEqualsBuild(t *testing.T) {
 				w.edit(d)
 			}
 			s := w.snapshot(d)
-			s.LastGood, s.Taken = good, time.Unix(int64(n), 0)
+			s.LastGood, s.Taken = good, time.Unix(int64(n+d.below(3)), 0) // clocks are set back, too
 			before := mustJSON(rt, s)
 			interrupted := d.below(20) == 0
 			if interrupted {

@@ -63,6 +63,8 @@ type compiled struct {
 	// cannot be used.
 	faults     []Problem
 	unresolved bool
+	// stands is how long nothing else is to be said about its certificates.
+	stands validity
 	// mode is how the Ingress is read.
 	mode mode
 	// services, secrets and configMaps are the objects that were read, there or not; each is sorted and without duplicates.
@@ -111,6 +113,8 @@ type sources struct {
 	keyPair     func(types.NamespacedName) (keyPair, bool)
 	authority   func(types.NamespacedName) (authority, bool)
 	defaultPair keyPair
+	// taken is the time of the present Snapshot.
+	taken time.Time
 }
 
 // compiler compiles one Ingress.
@@ -312,6 +316,7 @@ func (c *compiler) tls(index int) {
 	field := fmt.Sprintf("spec.tls[%d]", index)
 	if t.SecretName != "" {
 		entry.keyPair = c.secretPair(t.SecretName, field+".secretName")
+		c.judgeTime(entry.keyPair.pair, t.SecretName, field+".secretName")
 	} else if entry.keyPair.pair == nil {
 		c.report(field, Problem{Reason: NoCertificate, Effect: Notice, Message: "no secretName is given and the operator gave no default certificate: clients get a self-signed one, and HTTP is not redirected"})
 	}

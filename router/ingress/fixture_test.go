@@ -305,6 +305,8 @@ func certificateSecret(tb testing.TB, doc []byte) *corev1.Secret {
 		// KeySerial, where it is set, is the serial of the certificate whose key is put beside this one.
 		Serial, KeySerial int64
 		RSA               bool
+		// Life, where it is set, is from when to when the certificate is valid, in seconds since 1970.
+		Life [2]int64
 	}
 	if err := yaml.Unmarshal(doc, &c); err != nil {
 		tb.Fatal(err)
@@ -312,6 +314,9 @@ func certificateSecret(tb testing.TB, doc []byte) *corev1.Secret {
 	cert, key := makePair(tb, c.Serial, c.Hosts...)
 	if c.RSA {
 		cert, key = makeRSAPair(tb, c.Serial, c.Hosts...)
+	}
+	if c.Life[1] != 0 {
+		cert, key = makeTimedPair(tb, c.Life, c.Hosts...)
 	}
 	if c.KeySerial != 0 {
 		_, key = makePair(tb, c.KeySerial, c.Hosts...)
@@ -334,6 +339,20 @@ func makePair(tb testing.TB, serial int64, hosts ...string) (cert, key []byte) {
 			tb.Fatal(err)
 		}
 		return signPair(tb, private, serial, hosts...)
+	})
+}
+
+// makeTimedPair is makePair with a certificate that is valid for a time, in seconds since 1970.
+func makeTimedPair(tb testing.TB, life [2]int64, hosts ...string) (cert, key []byte) {
+	tb.Helper()
+	return remembered(fmt.Sprint(life, hosts), func() (cert, key []byte) {
+		private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		template := pairTemplate(1000*life[0]+life[1], hosts)
+		template.NotBefore, template.NotAfter = time.Unix(life[0], 0), time.Unix(life[1], 0)
+		return signTemplate(tb, private, template)
 	})
 }
 
@@ -364,10 +383,18 @@ func remembered(id string, made func() (cert, key []byte)) (cert, key []byte) {
 // signPair returns a certificate that private signs itself, and private, as PEM.
 func signPair(tb testing.TB, private crypto.Signer, serial int64, hosts ...string) (cert, key []byte) {
 	tb.Helper()
-	template := &x509.Certificate{
+	return signTemplate(tb, private, pairTemplate(serial, hosts))
+}
+
+func pairTemplate(serial int64, hosts []string) *x509.Certificate {
+	return &x509.Certificate{
 		SerialNumber: big.NewInt(serial + 1), Subject: pkix.Name{CommonName: "test"}, DNSNames: slices.Clone(hosts),
 		NotBefore: time.Unix(0, 0), NotAfter: time.Unix(1<<33, 0),
 	}
+}
+
+func signTemplate(tb testing.TB, private crypto.Signer, template *x509.Certificate) (cert, key []byte) {
+	tb.Helper()
 	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
 	if err != nil {
 		tb.Fatal(err)

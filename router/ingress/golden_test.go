@@ -29,6 +29,11 @@ func TestGolden(t *testing.T) {
 			archive := txtar.Parse(readFile(t, file))
 			s := parseYAML(t, section(archive, "in.yaml"))
 			s.Options = testOptions()
+			if at := section(archive, "taken.txt"); len(at) > 0 {
+				if err := s.Taken.UnmarshalText(bytes.TrimSpace(at)); err != nil {
+					t.Fatal(err)
+				}
+			}
 			if err := yaml.UnmarshalStrict(section(archive, "options.yaml"), &s.Options); err != nil {
 				t.Fatal(err)
 			}

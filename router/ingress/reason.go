@@ -64,6 +64,9 @@ const (
 	CertificateConflict Reason = "CertificateConflict"
 	// CertificateMismatch: the certificate does not cover the host.
 	CertificateMismatch Reason = "CertificateMismatch"
+	// CertificateExpired: the certificate's time is over. CertificateEarly: it has not begun.
+	CertificateExpired Reason = "CertificateExpired"
+	CertificateEarly   Reason = "CertificateEarly"
 	// ClientAuthConflict: another Ingress decides which clients the host admits.
 	ClientAuthConflict Reason = "ClientAuthConflict"
 	// CiphersUnknown: some of the cipher suites that a host shall offer are none that could be.
@@ -124,7 +127,7 @@ func Reasons() []Reason {
 		InvalidHost, InvalidPath, InvalidPathType, PathNormalized, PathNotPattern, PathConflict, DefaultBackendConflict,
 		InvalidPattern, CompatPattern, CompatSlash, CompatAppRoot, CanaryUnused, AliasConflict,
 		NoBackend, BackendInvalid, BackendResource, ServiceMissing, PortMissing, ExternalNameRefused, UnknownAppProtocol,
-		SecretMissing, SecretInvalid, SecretForbidden, CertificateConflict, CertificateMismatch, ClientAuthConflict, CiphersUnknown, CiphersConflict, PassthroughRefused, NoCertificate,
+		SecretMissing, SecretInvalid, SecretForbidden, CertificateConflict, CertificateMismatch, CertificateExpired, CertificateEarly, ClientAuthConflict, CiphersUnknown, CiphersConflict, PassthroughRefused, NoCertificate,
 		UnsupportedAnnotation, InvalidAnnotation, OverriddenAnnotation, PolicyFailed, RefusedAnnotation, ConfigMapMissing, ConfigMapForbidden,
 		UnsupportedSetting, InvalidSetting, RefusedSetting, InvalidOption, MassRemoval,
 		ManifestInvalid, NotManifest, NoService, UnknownField, OldVersion, DuplicateObject,

@@ -20,7 +20,8 @@ type Snapshot struct {
 	Options    Options
 	// LastGood has what stands in for objects that a change broke; nil lets nothing stand in.
 	LastGood *LastGood
-	// Taken is the time of this Snapshot. Problems say since when something stands in.
+	// Taken is the time of this Snapshot. Problems say since when something stands in, and which certificates are not valid at that time; the zero
+	// time says nothing about certificates.
 	Taken time.Time
 }
 
