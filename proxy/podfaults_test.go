@@ -33,8 +33,8 @@ type rawPod struct {
 	enc  *hpack.Encoder
 }
 
-// rawPods starts a Pod whose connections are greeted and then handed to serve, which is called with the number of each.
-func rawPods(t testing.TB, serve func(p *rawPod)) string {
+// rawPods starts a Pod whose connections are greeted with settings and then handed to serve, which is called with the number of each.
+func rawPods(t testing.TB, serve func(p *rawPod), settings ...xhttp2.Setting) string {
 	t.Helper()
 	return fakePod(t, func(n int, c net.Conn, br *bufio.Reader) {
 		preface := make([]byte, len(xhttp2.ClientPreface))
@@ -44,7 +44,7 @@ func rawPods(t testing.TB, serve func(p *rawPod)) string {
 		p := &rawPod{t: t, n: n, c: c, fr: xhttp2.NewFramer(c, br)}
 		p.fr.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 		p.enc = hpack.NewEncoder(&p.text)
-		_ = p.fr.WriteSettings()
+		_ = p.fr.WriteSettings(settings...)
 		serve(p)
 	})
 }
@@ -155,6 +155,32 @@ func TestHTTP2PodRefusesForEver(t *testing.T) {
 	r.routeTo("a.test", router.Backend{Scheme: router.PodH2C}, pod)
 	if res, _ := r.do("POST", "http://a.test/", strings.NewReader("x")); res.StatusCode != 502 || seen.Load() != 4 {
 		t.Errorf("%s after %d tries", res.Status, seen.Load())
+	}
+}
+
+// A Pod that allows no request at all is passed over, and where there is no other, one connection is enough to know.
+func TestHTTP2PodAllowsNothing(t *testing.T) {
+	var conns atomic.Int64
+	full := rawPods(t, func(p *rawPod) {
+		conns.Add(1)
+		p.drain()
+	}, xhttp2.Setting{ID: xhttp2.SettingMaxConcurrentStreams, Val: 0})
+	r := newRig(t, proxy.Options{})
+	r.routeTo("a.test", router.Backend{Scheme: router.PodH2C}, full)
+	res, body := r.do("POST", "http://a.test/", strings.NewReader("x"))
+	if res.StatusCode != 503 || res.Header.Get("Retry-After") != "1" || conns.Load() != 1 {
+		t.Errorf("%s %q, Retry-After %q, after %d connections", res.Status, body, res.Header.Get("Retry-After"), conns.Load())
+	}
+	open := rawPods(t, func(p *rawPod) {
+		for f := p.next(); f != nil; f = p.next() {
+			p.respond(f.StreamID, "open", true)
+		}
+	})
+	r.routeTo("b.test", router.Backend{Scheme: router.PodH2C}, full, open)
+	for range 20 {
+		if res, body := r.do("POST", "http://b.test/", strings.NewReader("x")); res.StatusCode != 200 || body != "open" {
+			t.Fatalf("%s %q", res.Status, body)
+		}
 	}
 }
 

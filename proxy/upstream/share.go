@@ -151,12 +151,19 @@ func (e *Endpoint) dialShared(d *sharedDial, limit time.Duration, u Sharer) (c *
 		c.requests++
 		s.conns = append(s.conns, c)
 	}
+	full := !taken && !s.closed && c.carrier.Usable()
 	s.mu.Unlock()
-	if !taken {
-		c.carrier.Shutdown()
-		return nil, ErrGone
+	switch {
+	case taken:
+		return c, nil
+	case full:
+		// The Pod allows no request at all: another connection to it would be no better.
+		err = ErrEndpointLimit
+	default:
+		err = ErrGone
 	}
-	return c, nil
+	c.carrier.Shutdown()
+	return nil, err
 }
 
 // stand opens or closes s with its Endpoint. What is open takes no more requests then, and ends after the last.
