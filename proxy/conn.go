@@ -48,7 +48,7 @@ func (e *Engine) newConn(nc net.Conn) *conn {
 	c.client.Local = addrPort(nc.LocalAddr())
 	c.client.Addr = c.client.Peer.Addr()
 	c.client.Port = c.client.Local.Port()
-	c.client.Proto = "http"
+	c.client.Proto, c.client.Connection = "http", e.connection.Add(1)
 	c.onPodTook = c.podTook
 	c.use(nc)
 	return c
@@ -170,6 +170,7 @@ func (c *conn) exchange() (again bool) {
 		e.active.Add(-1)
 	}()
 	c.served++
+	c.client.Requests = c.served
 	s := c.start(&c.client)
 	s.last = c.served >= c.terms.maxRequests
 	x := s.x

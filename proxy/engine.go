@@ -146,12 +146,14 @@ type Engine struct {
 	draining  atomic.Bool
 	lingering atomic.Int64
 	active    atomic.Int64 // requests in flight
-	mu        sync.Mutex
-	listeners map[*Listener]struct{}
-	serving   sync.WaitGroup
-	closeOnce sync.Once
-	fallback  *chain // answers requests without a route
-	runtime   filters.Runtime
+	// connection is the number of the last connection.
+	connection atomic.Uint64
+	mu         sync.Mutex
+	listeners  map[*Listener]struct{}
+	serving    sync.WaitGroup
+	closeOnce  sync.Once
+	fallback   *chain // answers requests without a route
+	runtime    filters.Runtime
 	// life is the context of what the engine does beside its calls, and has no end of its own: Shutdown calls end.
 	life    context.Context //nolint:containedctx // it is as long as the engine's
 	end     context.CancelFunc

@@ -257,6 +257,7 @@ func (c *conn) handshake(l *Listener) bool {
 	}
 	state := tc.ConnectionState()
 	c.client.TLS, c.client.TLSVersion, c.client.CipherSuite, c.client.ServerName = true, state.Version, state.CipherSuite, strings.ToLower(state.ServerName)
+	c.client.Resumed = state.DidResume
 	if l.Credentials != nil {
 		c.client.Credentials = l.Credentials(tc)
 	}

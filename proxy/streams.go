@@ -64,7 +64,8 @@ func (h *streams) serve(st *http2.Stream) {
 		s = e.newStream(st)
 		st.Own = s
 	}
-	if served, most := h.served.Add(1), e.live.Load().terms.maxStreams; most > 0 && served >= most {
+	served := h.served.Add(1)
+	if most := e.live.Load().terms.maxStreams; most > 0 && served >= most {
 		h.conn.Shutdown()
 	}
 	s.aborted.Store(false)
@@ -83,14 +84,15 @@ func (h *streams) serve(st *http2.Stream) {
 	}()
 	st.OnProgress(s.onTook)
 	st.OnGone(s.onGone)
-	s.exchange(h.c)
+	s.exchange(h.c, int(served))
 	s.session = session{}
 }
 
-// exchange serves the stream's request.
-func (s *stream) exchange(c *conn) {
+// exchange serves the stream's request, the nth of its connection.
+func (s *stream) exchange(c *conn, nth int) {
 	session := s.call.start(&c.client)
 	x := session.x
+	x.Client.Requests = nth
 	if err := s.st.ReadRequest(x); err != nil {
 		session.unreadable(unmarked, err)
 	} else {

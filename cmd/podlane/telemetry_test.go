@@ -1,8 +1,14 @@
 package main
 
 import (
+	"crypto/tls"
+	"errors"
+	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -80,6 +86,46 @@ func TestCollectorFromTheEnvironment(t *testing.T) {
 	}
 	if log := s.stderr.String(); !strings.Contains(log, "OTEL_TRACES_SAMPLER has no effect") || strings.Contains(log, "sesame") {
 		t.Errorf("the log:\n%s", log)
+	}
+}
+
+// What nginx's variables tell of connections and TLS holds for both versions of HTTP.
+func TestLogTellsOfConnections(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "access.log")
+	s := serve(t, map[string]string{"all.yaml": serviceOf("web", pod(t, "one")) + "---\n" + ingressOf("web", "a.example", "/", "web")},
+		"--access-log="+path, "--access-log-format=$server_protocol $connection_requests $ssl_protocol $ssl_cipher $ssl_session_reused $request_completion")
+	sessions, want := tls.NewLRUClientSessionCache(1), ""
+	for _, version := range []string{"HTTP/1.1", "HTTP/2.0"} {
+		for _, reused := range []string{".", "r"} {
+			if version == "HTTP/2.0" {
+				reused = "r"
+			}
+			protocols := new(http.Protocols)
+			protocols.SetHTTP1(version == "HTTP/1.1")
+			protocols.SetHTTP2(version == "HTTP/2.0")
+			transport := &http.Transport{Protocols: protocols, TLSClientConfig: &tls.Config{
+				ServerName: "a.example", InsecureSkipVerify: true, ClientSessionCache: sessions, MaxVersion: tls.VersionTLS12,
+				CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256},
+			}}
+			for n := range 2 {
+				q, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+s.https+"/", http.NoBody)
+				must(t, err)
+				q.Host = "a.example"
+				answer, err := transport.RoundTrip(q)
+				must(t, err)
+				_, err = io.Copy(io.Discard, answer.Body)
+				must(t, errors.Join(err, answer.Body.Close()))
+				want += fmt.Sprintf("%s %d TLSv1.2 ECDHE-ECDSA-AES128-GCM-SHA256 %s OK\n", version, n+1, reused)
+				eventually(t, "the line of the request", func() bool {
+					b, err := os.ReadFile(path)
+					return err == nil && strings.Count(string(b), "\n") == strings.Count(want, "\n")
+				})
+			}
+			transport.CloseIdleConnections()
+		}
+	}
+	if got, err := os.ReadFile(path); err != nil || string(got) != want {
+		t.Errorf("%v\n%s, want\n%s", err, got, want)
 	}
 }
 

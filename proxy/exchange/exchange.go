@@ -162,6 +162,11 @@ type Client struct {
 	ServerName  string
 	TLSVersion  uint16
 	CipherSuite uint16
+	// Resumed says that the handshake resumed a session.
+	Resumed bool
+	// Connection is the connection's number, from 1 on since the engine was made, and Requests how many requests came over it, with this one.
+	Connection uint64
+	Requests   int
 	// Credentials are nil where the handshake did not ask for a certificate.
 	Credentials Credentials
 	// Proto and Port are what the client used: https and 443 behind a trusted proxy that terminated TLS.

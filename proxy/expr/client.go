@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"net/netip"
 	"strconv"
+	"strings"
 
 	"podlane.dev/podlane/proxy/exchange"
 	"podlane.dev/podlane/router"
@@ -77,6 +78,56 @@ func sslProtocol(dst []byte, x *exchange.Exchange, _ *name) ([]byte, bool) {
 		return append(dst, "TLSv1.3"...), true
 	}
 	return dst, false
+}
+
+func sslCipher(dst []byte, x *exchange.Exchange, _ *name) ([]byte, bool) {
+	suite := opensslNames[x.Client.CipherSuite]
+	return append(dst, suite...), suite != ""
+}
+
+// opensslNames are OpenSSL's names of suites. It is never written after it is built.
+var opensslNames = func() map[uint16]string {
+	m := map[uint16]string{}
+	shorter := strings.NewReplacer("AES_128", "AES128", "AES_256", "AES256", "_CBC", "", "POLY1305_SHA256", "POLY1305")
+	for _, s := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
+		exchange, cipher, found := strings.Cut(strings.TrimPrefix(s.Name, "TLS_"), "_WITH_")
+		if !found { // one of TLS 1.3
+			m[s.ID] = s.Name
+			continue
+		}
+		if cipher = shorter.Replace(cipher); exchange != "RSA" {
+			cipher = exchange + "_" + cipher
+		}
+		m[s.ID] = strings.ReplaceAll(cipher, "_", "-")
+	}
+	return m
+}()
+
+func sslSessionReused(dst []byte, x *exchange.Exchange, _ *name) ([]byte, bool) {
+	switch {
+	case x.Client.Resumed:
+		return append(dst, 'r'), true
+	case x.Client.TLSVersion != 0:
+		return append(dst, '.'), true
+	}
+	return dst, false
+}
+
+// never is for what nginx has a variable for and Podlane never has a value.
+func never(dst []byte, _ *exchange.Exchange, _ *name) ([]byte, bool) { return dst, false }
+
+func connection(dst []byte, x *exchange.Exchange, _ *name) ([]byte, bool) {
+	if x.Client.Connection == 0 {
+		return dst, false
+	}
+	return strconv.AppendUint(dst, x.Client.Connection, 10), true
+}
+
+func connectionRequests(dst []byte, x *exchange.Exchange, _ *name) ([]byte, bool) {
+	if x.Client.Requests == 0 {
+		return dst, false
+	}
+	return strconv.AppendInt(dst, int64(x.Client.Requests), 10), true
 }
 
 func sslServerName(dst []byte, x *exchange.Exchange, _ *name) ([]byte, bool) {

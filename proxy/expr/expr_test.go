@@ -5,6 +5,9 @@ import (
 	"crypto/x509"
 	"math/big"
 	"net/netip"
+	"os"
+	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -39,6 +42,7 @@ func answered(t testing.TB) *exchange.Exchange {
 	x.Client = exchange.Client{
 		Peer: netip.MustParseAddrPort("10.0.0.2:41234"), Addr: netip.MustParseAddr("203.0.113.9"), Local: netip.MustParseAddrPort("10.0.0.1:8443"),
 		TLS: true, ServerName: "web.example", TLSVersion: tls.VersionTLS13, Proto: "https", Port: 443,
+		CipherSuite: tls.TLS_AES_128_GCM_SHA256, Resumed: true, Connection: 7, Requests: 3,
 		Credentials: &shown{x509.Certificate{Raw: []byte("abc"), SerialNumber: big.NewInt(0x1ab01)}},
 	}
 	main := router.ServicePort{Namespace: "shop", Name: "web", Port: "http"}
@@ -117,9 +121,15 @@ var values = map[string][2]string{
 	"remote_user":                       {"alice", "-"},
 	"realip_remote_addr":                {"10.0.0.2", "-"},
 	"realip_remote_port":                {"41234", "-"},
+	"proxy_protocol_port":               {"41234", "-"},
+	"connection":                        {"7", "-"},
+	"connection_requests":               {"3", "-"},
 	"proxy_protocol_addr":               {"10.0.0.2", "-"},
 	"proxy_add_x_forwarded_for":         {"203.0.113.9, 10.0.0.2", "-"},
 	"ssl_protocol":                      {"TLSv1.3", "-"},
+	"ssl_cipher":                        {"TLS_AES_128_GCM_SHA256", "-"},
+	"ssl_session_reused":                {"r", "-"},
+	"ssl_early_data":                    {"", "-"},
 	"ssl_server_name":                   {"web.example", "-"},
 	"ssl_client_verify":                 {"FAILED:certificate has expired", "-"},
 	"ssl_client_s_dn":                   {"CN=alice,O=Shop", "-"},
@@ -143,12 +153,66 @@ var values = map[string][2]string{
 	"upstream_header_time":              {"0.007", "-"},
 	"upstream_connect_time":             {"", "-"}, // TestTries
 	"upstream_response_length":          {"1000", "-"},
+	"upstream_cache_status":             {"", "-"},
 	"upstream_http_content_type":        {"text/html", "-"},
+	"request_completion":                {"OK", ""},
 	"request_time":                      {"1.234", "-"},
 	"time_iso8601":                      {"2026-11-22T13:45:12+01:00", ""},
 	"time_local":                        {"22/Nov/2026:13:45:12 +0100", ""},
+	"hostname":                          {host(), host()},
+	"pid":                               {strconv.Itoa(os.Getpid()), strconv.Itoa(os.Getpid())},
 	"msec":                              {"1795351512.222", ""},
 	"request_length":                    {"", ""}, // TestRequestLength
+}
+
+func host() string {
+	name, _ := os.Hostname()
+	return name
+}
+
+// Suites have the names that OpenSSL gives them.
+func TestCipherNames(t *testing.T) {
+	t.Parallel()
+	binary, err := exec.LookPath("openssl")
+	if err != nil {
+		t.Skip("there is no openssl here")
+	}
+	out, err := exec.CommandContext(t.Context(), binary, "ciphers", "-stdname", "ALL:@SECLEVEL=0").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]string{} // by IANA's
+	for line := range strings.Lines(string(out)) {
+		if words := strings.Fields(line); len(words) > 2 {
+			names[words[0]] = words[2]
+		}
+	}
+	e, compared := parse(t, "$ssl_cipher"), 0
+	for _, s := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
+		want, known := names[s.Name]
+		if !known {
+			continue
+		}
+		compared++
+		if got := string(e.Append(nil, &exchange.Exchange{Client: exchange.Client{CipherSuite: s.ID}})); got != want {
+			t.Errorf("%s = %q, want %q", s.Name, got, want)
+		}
+	}
+	if compared < 10 {
+		t.Errorf("OpenSSL knows %d of Go's suites:\n%s", compared, out)
+	}
+}
+
+// What was cut was not completed.
+func TestRequestCompletion(t *testing.T) {
+	t.Parallel()
+	e := parse(t, "$request_completion")
+	for _, why := range []exchange.Why{exchange.ClientGone, exchange.ClientTimeout, exchange.UpstreamTruncated} {
+		x := answered(t)
+		if x.Response.Why = why; len(e.Append(nil, x)) != 0 {
+			t.Errorf("%s: completed", why)
+		}
+	}
 }
 
 func parse(t testing.TB, text string) *expr.Expr {

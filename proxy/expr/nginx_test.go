@@ -22,7 +22,8 @@ import (
 // compared are variables whose values both sides have for the same request. nginx writes them into a log, in the format given by escape.
 const compared = `$request|$request_method|$request_uri|$uri|$document_uri|$args|$query_string|$is_args|$arg_a|$arg_b|$host|$http_host|` +
 	`$http_user_agent|$http_x_trace_id|$http_cookie|$cookie_a|$cookie_sid|$scheme|$https|$http2|$server_protocol|$server_name|$content_type|` +
-	`$content_length|$request_length|$remote_addr|$remote_user|$ssl_protocol|$status|${http_x_none}.`
+	`$content_length|$request_length|$remote_addr|$remote_user|$ssl_protocol|$status|` +
+	`$ssl_cipher|$ssl_session_reused|$ssl_early_data|$connection_requests|$request_completion|$proxy_protocol_port|$upstream_cache_status|$hostname|${http_x_none}.`
 
 // requests are heads as a client sends them; Host is added. There is no repeated field but Cookie: nginx joins them since 1.23, as ingress-nginx's
 // does, and Debian's is older.
@@ -168,6 +169,8 @@ func received(t *testing.T, head []string) *exchange.Exchange {
 	x.Client.Addr = netip.MustParseAddr("127.0.0.1")
 	x.Route = &router.Route{ID: router.RouteID{Host: "web.example"}}
 	x.Response.Status = 204
+	x.Client.Requests = 1
+	x.Timing.End = time.Now()
 	return x
 }
 

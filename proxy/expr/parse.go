@@ -152,7 +152,7 @@ func variable(written string) (part, error) {
 	if near := nearest(lower); near != "" {
 		return part{}, fmt.Errorf("there is no variable $%s: write $%s if that is meant", clip(written), near)
 	}
-	return part{}, fmt.Errorf("there is no variable $%s: write one from the reference of variables, such as $request_uri, $host, $remote_addr or $http_NAME", clip(written))
+	return part{}, fmt.Errorf("there is no variable $%s: write one of those in ANNOTATIONS.md (Variables), such as $request_uri, $host, $remote_addr or $http_NAME", clip(written))
 }
 
 // clip shortens a name for a message.

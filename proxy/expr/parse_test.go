@@ -23,14 +23,14 @@ func TestParseRefuses(t *testing.T) {
 		"${2}":                              "$2: captures",
 		"$requst_uri":                       "no variable $requst_uri: write $request_uri if that is meant",
 		"$http_":                            "no variable $http_:",
-		"$geoip2_city":                      "no variable $geoip2_city: write one from the reference",
+		"$geoip2_city":                      "no variable $geoip2_city: write one of those in ANNOTATIONS.md",
 		"$cookie":                           "no variable $cookie:",
 		"a\r\nb":                            "control character",
 		"a\x00":                             "control character",
 		"a\x7f":                             "control character",
 		strings.Repeat("a", expr.MaxText+1): "at most 8192 bytes",
 		strings.Repeat("$uri", expr.MaxVariables+1):          "at most 128",
-		"$" + strings.Repeat("x", expr.MaxText-1):            "xxx...: write one from the reference",
+		"$" + strings.Repeat("x", expr.MaxText-1):            "xxx...: write one of those in ANNOTATIONS.md",
 		"$http_host $" + strings.Repeat("9", expr.MaxText/2): "999...: captures",
 	}
 	for text, want := range tests {

@@ -1,7 +1,9 @@
 package expr
 
 import (
+	"os"
 	"strconv"
+	"sync"
 	"time"
 
 	"podlane.dev/podlane/proxy/exchange"
@@ -50,6 +52,32 @@ func timeISO8601(dst []byte, x *exchange.Exchange, _ *name) ([]byte, bool) {
 
 func timeLocal(dst []byte, x *exchange.Exchange, _ *name) ([]byte, bool) {
 	return now(x).AppendFormat(dst, "02/Jan/2006:15:04:05 -0700"), true
+}
+
+// requestCompletion appends OK where the client got its answer to the end.
+func requestCompletion(dst []byte, x *exchange.Exchange, _ *name) ([]byte, bool) {
+	switch x.Response.Why {
+	case exchange.ClientGone, exchange.ClientTimeout, exchange.UpstreamTruncated:
+		return dst, true
+	}
+	if !x.Timing.End.IsZero() {
+		dst = append(dst, "OK"...)
+	}
+	return dst, true
+}
+
+// hostname appends the name of the Pod that Podlane is in, which is its host's.
+func hostname(dst []byte, _ *exchange.Exchange, _ *name) ([]byte, bool) {
+	return append(dst, thisHost()...), true
+}
+
+var thisHost = sync.OnceValue(func() string {
+	name, _ := os.Hostname() // empty where it has none
+	return name
+})
+
+func pid(dst []byte, _ *exchange.Exchange, _ *name) ([]byte, bool) {
+	return strconv.AppendInt(dst, int64(os.Getpid()), 10), true
 }
 
 func msec(dst []byte, x *exchange.Exchange, _ *name) ([]byte, bool) {
