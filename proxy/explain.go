@@ -1,27 +1,17 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"net/netip"
+	"strconv"
+	"strings"
+	"time"
 
 	"podlane.dev/podlane/proxy/exchange"
 	"podlane.dev/podlane/proxy/filters"
 	"podlane.dev/podlane/router"
 	"podlane.dev/podlane/router/policy"
 )
-
-// Question is a request that nobody has sent. The zero value of a field but the first means what is beside it.
-type Question struct {
-	// URL is absolute: scheme, host, and the path as a client would send it.
-	URL string `json:"url"`
-	// Method is GET.
-	Method string `json:"method"`
-	// Fields are the header fields besides Host, which may be among them.
-	Fields []exchange.Field `json:"-"`
-	// Client is the other end of the socket, 192.0.2.1, which is nobody's.
-	Client netip.Addr `json:"client"`
-	// ServerName is that of the handshake: the host of an https URL. It may be another.
-	ServerName string `json:"serverName,omitempty"`
-}
 
 // Explanation says what would become of the request of a Question, and why. It is plain data, the caller's own, and holds no credentials.
 type Explanation struct {
@@ -58,16 +48,25 @@ type ClientSeen struct {
 	Address netip.Addr `json:"address"`
 	Scheme  string     `json:"scheme"`
 	Port    uint16     `json:"port"`
+	// Protocol is the version of HTTP that is spoken; "" where nothing of it is seen.
+	Protocol string `json:"protocol,omitempty"`
 }
 
 // Handshake is what TLS says about a request.
 type Handshake struct {
 	ServerName string `json:"serverName"`
+	// Version and Cipher are the names of what the two agree on; "" where they do not, or nobody has shaken hands.
+	Version string `json:"version,omitempty"`
+	Cipher  string `json:"cipher,omitempty"`
 	// Passthrough says that TLS ends at the Pods: nothing of the request is seen here.
 	Passthrough bool `json:"passthrough,omitempty"`
 	// Verify says which client certificates the host of the server name asks for, and Owner which Ingress says so; "" for none.
 	Verify string `json:"clientCertificate,omitempty"`
 	Owner  string `json:"clientCertificateBy,omitempty"`
+	// Shown is the subject of the certificate that the client shows, and Verdict what it is worth there, in the words of nginx's $ssl_client_verify; "" where the
+	// host asks for none.
+	Shown   string `json:"clientCertificateShown,omitempty"`
+	Verdict string `json:"clientCertificateVerdict,omitempty"`
 }
 
 // HostSeen is the host entry that owns a request.
@@ -142,8 +141,14 @@ type Outcome struct {
 
 // Answer is one that the proxy makes itself.
 type Answer struct {
-	Status   int    `json:"status"`
-	Reason   string `json:"reason"`
+	// Status is that of HTTP; 0 is that the connection, or the stream, ends without one.
+	Status int    `json:"status"`
+	Reason string `json:"reason"`
+	// Detail says more where Reason is of many kinds: which rule of HTTP is broken, or why a handshake fails.
+	Detail string `json:"detail,omitempty"`
+	// GRPC is the status that a client of gRPC is told, and Logged that of HTTP which is counted and logged for it; 0 for others.
+	GRPC     int    `json:"grpcStatus,omitempty"`
+	Logged   int    `json:"loggedStatus,omitempty"`
 	Location string `json:"location,omitempty"`
 	// By is the policy family that answers, "" where it is no policy.
 	By string `json:"by,omitempty"`
@@ -154,14 +159,25 @@ type Answer struct {
 // Explain says what would become of the request of q now. It takes the way of every request, with the same code, up to the Pod; nothing is counted, logged,
 // kept or sent, and no Pod or other service is asked. It may be called concurrently with everything. The error says what is wrong with q.
 func (e *Engine) Explain(q Question) (Explanation, error) {
-	if err := q.complete(); err != nil {
+	if err := q.Check(); err != nil {
 		return Explanation{}, err
 	}
 	x := Explanation{Question: q}
-	if l := e.live.Load(); l.through {
+	l := e.live.Load()
+	if l.through && q.secure() {
 		if c := l.passesThrough(q.ServerName); c != nil {
 			return e.explainThrough(x, l, c), nil
 		}
+	}
+	if err := q.shake(); err != nil {
+		return x.refused(l, err), nil
+	}
+	inClear := exchange.HTTP11
+	if e.opts.H2C {
+		inClear = exchange.HTTP2
+	}
+	if err := q.agree(inClear); err != nil {
+		return Explanation{}, err
 	}
 	var starts []int
 	err := e.rehearse(&q, 0, func(s *session) {
@@ -173,6 +189,18 @@ func (e *Engine) Explain(q Question) (Explanation, error) {
 		err = e.rehearse(&q, starts[i], func(s *session) { x.Outcomes = append(x.Outcomes, outcomeOf(s, starts)) })
 	}
 	return x, err
+}
+
+// HandshakeRefused is the Reason of the Answer to a client whose handshake fails: it is none.
+const HandshakeRefused = "handshake-refused"
+
+// refused explains a connection that ends in its handshake.
+func (x Explanation) refused(l *live, err error) Explanation {
+	x.Generation = l.generation
+	x.Client = ClientSeen{Address: x.Question.Client, Scheme: "https", Port: x.Question.client(l.table).Port}
+	x.Handshake = &Handshake{ServerName: x.Question.ServerName}
+	x.Outcomes = []Outcome{{Weight: 1, Total: 1, Answer: &Answer{Reason: HandshakeRefused, Detail: err.Error()}}}
+	return x
 }
 
 // draws returns where the draws begin that lead to each of the Backends between which chance decides, and their number at the end; nil where it decides
@@ -202,15 +230,9 @@ func (s *session) draws() []int {
 func (x *Explanation) read(s *session) {
 	q, r := s.x, s.rehearsal
 	x.Generation = s.generation
-	x.Client = ClientSeen{q.Client.Addr, q.Client.Proto, q.Client.Port}
+	x.Client = ClientSeen{q.Client.Addr, q.Client.Proto, q.Client.Port, q.Request.Version.String()}
 	x.Steps, x.Conditions = q.Rehearsal.Steps, q.Rehearsal.Conditions
-	if q.Client.TLS {
-		x.Handshake = &Handshake{ServerName: q.Client.ServerName}
-		if q.Client.Credentials != nil {
-			p := q.Client.Credentials.Policy()
-			x.Handshake.Verify, x.Handshake.Owner = p.ClientAuth.String(), p.Owner
-		}
-	}
+	x.Handshake = handshakeOf(&q.Client, q.Timing.Start)
 	if r.live == nil {
 		return // nobody has looked for a Route
 	}
@@ -226,6 +248,24 @@ func (x *Explanation) read(s *session) {
 	if a := q.Route.Alternative; a != nil {
 		x.Canary = &CanarySeen{Namespace: a.Namespace, Ingress: a.Ingress, Rules: a.Canary.String(), Decided: r.by}
 	}
+}
+
+// handshakeOf returns what the handshake of a client came to, nil where there is none.
+func handshakeOf(c *exchange.Client, now time.Time) *Handshake {
+	if !c.TLS {
+		return nil
+	}
+	h := &Handshake{ServerName: c.ServerName, Version: tls.VersionName(c.TLSVersion)}
+	if c.CipherSuite != 0 {
+		h.Cipher = tls.CipherSuiteName(c.CipherSuite)
+	}
+	if c.Credentials != nil {
+		p := c.Credentials.Policy()
+		h.Verify, h.Owner = p.ClientAuth.String(), p.Owner
+		h.Verdict = c.Credentials.Judge(p, now).String()
+		h.Shown, _ = c.Credentials.Names()
+	}
+	return h
 }
 
 // outcomeOf returns what became of a rehearsal whose draws have these starts.
@@ -253,6 +293,14 @@ func outcomeOf(s *session, starts []int) Outcome {
 func answerOf(s *session) *Answer {
 	x := s.x
 	a := &Answer{Status: x.Response.Status, Reason: string(x.Response.Why), Location: string(x.Response.Fields.Get(exchange.Location))}
+	if text, ok := x.Response.Body.(*exchange.Text); ok && x.Response.Why == exchange.BadRequest {
+		a.Detail = strings.TrimSpace(text.S)
+	}
+	if s.status != 0 {
+		text, _ := x.Response.Fields.Lookup("Grpc-Status")
+		a.GRPC, _ = strconv.Atoi(string(text)) // our own
+		a.Logged = s.status
+	}
 	for _, f := range x.Response.Fields.List() {
 		if id := exchange.IDOf(f.Name); id != exchange.Date && id != exchange.Server {
 			a.Fields = append(a.Fields, exchange.Field{Name: f.Name, Value: f.Shown()})
@@ -267,7 +315,7 @@ func answerOf(s *session) *Answer {
 // explainThrough explains a connection whose TLS ends at the Pods of c.
 func (e *Engine) explainThrough(x Explanation, l *live, c *chain) Explanation {
 	x.Generation = l.generation
-	x.Client = ClientSeen{x.Question.Client, "https", 443}
+	x.Client = ClientSeen{Address: x.Question.Client, Scheme: "https", Port: x.Question.client(l.table).Port}
 	x.Handshake = &Handshake{ServerName: x.Question.ServerName, Passthrough: true}
 	var trace router.Trace
 	l.table.Match(x.Question.ServerName, "/", &trace)

@@ -37,11 +37,12 @@ func grpcStatus(http int) int {
 
 // isGRPC reports whether the request is one of gRPC.
 func isGRPC(x *exchange.Exchange) bool {
+	return x.Request.Version == exchange.HTTP2 && grpcType(x.Request.Fields.Get(exchange.ContentType))
+}
+
+// grpcType reports whether t is the Content-Type of gRPC.
+func grpcType(t []byte) bool {
 	const kind = "application/grpc"
-	if x.Request.Version != exchange.HTTP2 {
-		return false
-	}
-	t := x.Request.Fields.Get(exchange.ContentType)
 	if len(t) < len(kind) || !exchange.EqualFold(t[:len(kind)], kind) {
 		return false
 	}

@@ -3,17 +3,15 @@ package proxy
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
-	"strings"
+	"slices"
 	"time"
 
 	"podlane.dev/podlane/proxy/exchange"
 	"podlane.dev/podlane/proxy/http1"
+	"podlane.dev/podlane/proxy/http2"
 	"podlane.dev/podlane/router"
 )
 
@@ -88,31 +86,42 @@ func (r *rehearsal) arrive(s *session, l *lane) failure {
 
 // rehearse takes the request of q through e, and then has look see what became of it.
 func (e *Engine) rehearse(q *Question, draw int, look func(*session)) error {
-	head, err := q.head()
-	if err != nil {
-		return err
-	}
 	c := &call{e: e, terms: e.live.Load().terms, wire: nowhere{}, fd: -1}
-	limits := c.terms.limits
-	limits.Yield = false
-	codec := http1.NewServer(&script{Reader: bytes.NewReader(head)}, limits, &e.clock)
-	defer codec.Close()
-	c.srv = codec
+	read, done := c.reader(q)
+	defer done()
 	s := c.start(q.client(e.live.Load().table))
 	defer s.x.Release()
 	s.rehearsal = &rehearsal{draw: draw}
-	s.x.Rehearsal, s.x.Waiter = new(exchange.Rehearsal), nobody{e}
-	if err := codec.ReadRequest(s.x); err != nil {
+	s.x.Rehearsal, s.x.Waiter = &exchange.Rehearsal{Conditions: slices.Clone(q.assumed), AuthStatus: q.AuthStatus}, nobody{e}
+	switch err := read(s.x); {
+	case err == nil:
+		s.rehearsal.client = s.x.Request.Fields.List()
+		s.run()
+	case errors.Is(err, http2.ErrMalformed):
+		s.x.Response.Why = exchange.BadRequest // the stream is reset
+	default:
 		if _, refused := errors.AsType[*exchange.Reject](err); !refused {
 			return fmt.Errorf("the request cannot be read: %w", err)
 		}
 		s.unreadable(unmarked, err)
-	} else {
-		s.rehearsal.client = s.x.Request.Fields.List()
-		s.run()
 	}
 	look(s)
 	return nil
+}
+
+// reader gives c a side, and returns what reads the request of q there, and what gives up its memory.
+func (c *call) reader(q *Question) (read func(*exchange.Exchange) error, done func()) {
+	if q.Version == exchange.HTTP2 {
+		c.srv = nobodys{}
+		return func(x *exchange.Exchange) error {
+			return http2.ReadFields(x, q.block(), c.terms.http2)
+		}, func() {}
+	}
+	limits := c.terms.limits
+	limits.Yield = false
+	codec := http1.NewServer(&script{Reader: bytes.NewReader(q.head())}, limits, &c.e.clock)
+	c.srv = codec
+	return codec.ReadRequest, codec.Close
 }
 
 // nobody is the Waiter of a request that nobody sent: nobody waits.
@@ -124,133 +133,6 @@ func (n nobody) Wait(_ time.Duration, f func(ctx context.Context)) {
 	cancel()
 	f(ended)
 }
-
-// head returns the request as HTTP/1.1 writes it.
-func (q *Question) head() ([]byte, error) {
-	_, authority, target, err := q.parts()
-	if err != nil {
-		return nil, err
-	}
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\n", q.Method, target)
-	host := false
-	for _, f := range q.Fields {
-		host = host || strings.EqualFold(f.Name, "Host")
-	}
-	if !host {
-		fmt.Fprintf(&b, "Host: %s\r\n", authority)
-	}
-	for _, f := range q.Fields {
-		fmt.Fprintf(&b, "%s: %s\r\n", f.Name, f.Value)
-	}
-	b.WriteString("\r\n")
-	for _, text := range append([]string{q.URL, q.Method}, namesAndValues(q.Fields)...) {
-		if strings.ContainsAny(text, "\r\n\x00") {
-			return nil, errors.New("a line break or NUL is in the question: no request can have one there")
-		}
-	}
-	return b.Bytes(), nil
-}
-
-func namesAndValues(fields []exchange.Field) []string {
-	all := make([]string, 0, 2*len(fields))
-	for _, f := range fields {
-		all = append(all, f.Name, f.Value)
-	}
-	return all
-}
-
-// parts cuts the URL, without changing anything of the path.
-func (q *Question) parts() (scheme, authority, target string, err error) {
-	scheme, rest, ok := strings.Cut(q.URL, "://")
-	scheme = strings.ToLower(scheme)
-	if !ok || scheme != "http" && scheme != "https" {
-		return "", "", "", fmt.Errorf("%q is not an absolute URL: write https://app.example.com/path", q.URL)
-	}
-	rest, _, _ = strings.Cut(rest, "#")
-	authority, target = rest, "/"
-	if i := strings.IndexAny(rest, "/?"); i >= 0 {
-		authority, target = rest[:i], rest[i:]
-	}
-	if target[0] == '?' {
-		target = "/" + target
-	}
-	if authority == "" || strings.Contains(authority, "@") || strings.ContainsAny(target, " ") {
-		return "", "", "", fmt.Errorf("%q is not a URL that a client could ask for: write https://app.example.com/path, with %%20 for a space", q.URL)
-	}
-	return scheme, authority, target, nil
-}
-
-// complete fills in what the question leaves out.
-func (q *Question) complete() error {
-	scheme, authority, _, err := q.parts()
-	if err != nil {
-		return err
-	}
-	if q.Method == "" {
-		q.Method = "GET"
-	}
-	if !q.Client.IsValid() {
-		q.Client = anyClient
-	}
-	q.Client = q.Client.Unmap()
-	if scheme != "https" {
-		q.ServerName = ""
-	} else if q.ServerName == "" {
-		name := hostOf(authority)
-		if _, err := netip.ParseAddr(strings.Trim(name, "[]")); err != nil {
-			q.ServerName = strings.TrimSuffix(name, ".")
-		}
-	}
-	q.ServerName = strings.ToLower(q.ServerName)
-	return nil
-}
-
-// anyClient is an address of nobody's (RFC 5737).
-var anyClient = netip.AddrFrom4([4]byte{192, 0, 2, 1}) //nolint:gochecknoglobals // a constant
-
-// hostOf returns an authority without its port.
-func hostOf(authority string) string {
-	from := strings.IndexByte(authority, ']') + 1
-	if i := strings.IndexByte(authority[from:], ':'); i >= 0 {
-		return authority[:from+i]
-	}
-	return authority
-}
-
-// client is who would have sent the request, after a handshake under t where there is one. It shows no certificate.
-func (q *Question) client(t *router.Table) *exchange.Client {
-	scheme, authority, _, _ := q.parts() // complete has looked at it
-	c := &exchange.Client{Peer: netip.AddrPortFrom(q.Client, 0), Addr: q.Client, Proto: scheme, Port: 80, TLS: scheme == "https"}
-	if c.TLS {
-		c.Port, c.ServerName, c.TLSVersion = 443, q.ServerName, tls.VersionTLS13
-		if p := t.TLSPolicy(q.ServerName); p != nil {
-			c.Credentials = bare{p}
-		}
-	}
-	if _, port, ok := strings.Cut(authority[len(hostOf(authority)):], ":"); ok {
-		if ap, err := netip.ParseAddrPort("127.0.0.1:" + port); err == nil {
-			c.Port = ap.Port()
-		}
-	}
-	c.Local = netip.AddrPortFrom(netip.IPv4Unspecified(), c.Port)
-	return c
-}
-
-// bare are the Credentials of a client that was asked for a certificate and showed none.
-type bare struct{ policy *router.TLSPolicy }
-
-// Policy implements exchange.Credentials, as the others do.
-func (b bare) Policy() *router.TLSPolicy { return b.policy }
-
-// Judge says that nothing was shown.
-func (bare) Judge(*router.TLSPolicy, time.Time) router.Verdict { return router.Verdict{} }
-
-// Certificate returns nil.
-func (bare) Certificate() *x509.Certificate { return nil }
-
-// Names returns none.
-func (bare) Names() (subject, issuer string) { return "", "" }
 
 // script is a connection whose client has sent all that it will, and reads nothing.
 type script struct {
@@ -276,3 +158,30 @@ func (nowhere) linger()           {}
 func (nowhere) lingerBriefly()    {}
 func (nowhere) leave()            {}
 func (nowhere) tunnel() tunnelEnd { return nil }
+
+// nobodys is the side of a client of HTTP/2 that nobody is: its stream takes everything, and has no body that comes.
+type nobodys struct{}
+
+func (nobodys) OwnsBody(exchange.Body) bool      { return false }
+func (nobodys) BodyFits() bool                   { return false }
+func (nobodys) BodyWhole() bool                  { return true }
+func (nobodys) BodyDone() bool                   { return true }
+func (nobodys) FillBody() error                  { return nil }
+func (nobodys) MarkBody()                        {}
+func (nobodys) Rewind()                          {}
+func (nobodys) BodyBytes() int64                 { return 0 }
+func (nobodys) Buffered() int                    { return 0 }
+func (nobodys) Continue() error                  { return nil }
+func (nobodys) Interim(*exchange.Exchange) error { return nil }
+func (nobodys) Bodyless() bool                   { return true }
+func (nobodys) Write([]byte) error               { return nil }
+func (nobodys) Flush() error                     { return nil }
+func (nobodys) Finish(*exchange.Exchange) error  { return nil }
+func (nobodys) Begun() bool                      { return false }
+func (nobodys) Written() int64                   { return 0 }
+func (nobodys) Discard()                         {}
+
+// StartResponse keeps the connection: streams end one by one.
+func (nobodys) StartResponse(*exchange.Exchange, exchange.Persistence) exchange.Persistence {
+	return exchange.KeepOpen
+}

@@ -2,14 +2,17 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"podlane.dev/podlane/config"
+	"podlane.dev/podlane/proxy"
 	"podlane.dev/podlane/proxy/upstream"
 	"podlane.dev/podlane/router/ingress"
 )
@@ -21,13 +24,14 @@ type explainOptions struct {
 	replicas *config.Replicas
 	ingress  *config.Ingress
 	http     *config.HTTP
+	http2    *config.HTTP2
 	tls      *config.TLS
 	output   *config.Output
 }
 
 func newExplain(p *process) *cobra.Command {
 	o := &explainOptions{
-		question: config.NewQuestion(), source: config.NewSource(), replicas: config.NewReplicas(), ingress: config.ServeIngress(), http: config.NewHTTP(),
+		question: config.NewQuestion(), source: config.NewSource(), replicas: config.NewReplicas(), ingress: config.ServeIngress(), http: config.NewHTTP(), http2: config.NewHTTP2(),
 		tls: config.NewTLS(), output: config.NewOutput(),
 	}
 	cmd := &cobra.Command{
@@ -37,9 +41,13 @@ func newExplain(p *process) *cobra.Command {
 			"behind it, canary, what the Pod gets, endpoints and timeouts. A replica is asked: --admin names it, else it is found in the\n" +
 			"cluster. With --from a folder of manifests is read instead. It is the proxy's own code that answers, up to the Pod: nothing is\n" +
 			"sent, counted or changed. The options about Ingresses, clients and TLS are those of podlane serve, and count with --from only.\n\n" +
+			"What it assumes stands beside \"if\": an authentication service lets the request in (--auth-status asks what else), and the client has the\n" +
+			"key of --client-cert. Not told are: WebSocket over HTTP/2, the body, and what Pods answer, with what policies make of their answers.\n\n" +
 			"Exit code: 0 when it explains, whatever the answer is; 1 when it cannot.",
 		Example: "  podlane explain https://shop.example.com/cart\n" +
 			"  podlane explain https://shop.example.com/cart -H 'Cookie: canary=always' --client-ip 203.0.113.7\n" +
+			"  podlane explain https://shop.example.com/shop.Carts/Get -H 'Content-Type: application/grpc'\n" +
+			"  podlane explain https://shop.example.com/ --client-cert alice.pem --tls-max 1.2 --auth-status 401\n" +
 			"  podlane explain http://shop.example.com/ --admin http://127.0.0.1:9091 -o json\n" +
 			"  podlane explain http://shop.example.com/ --from manifests --compat ingress-nginx --configmap ingress/settings",
 		Args: func(_ *cobra.Command, args []string) error {
@@ -50,7 +58,7 @@ func newExplain(p *process) *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, args []string) error { return runExplain(cmd.Context(), p, o, args[0]) },
 	}
-	bind(cmd, o.question, o.source, o.replicas, o.output, o.ingress, o.http, o.tls)
+	bind(cmd, o.question, o.source, o.replicas, o.output, o.ingress, o.http, o.http2, o.tls)
 	return cmd
 }
 
@@ -77,7 +85,7 @@ func runExplain(ctx context.Context, p *process, o *explainOptions, address stri
 
 // explainFolder builds what a folder says, for an engine that listens nowhere.
 func explainFolder(p *process, o *explainOptions, address string) (x explained, err error) {
-	q, err := questionOf(address, o.question)
+	q, shown, err := askedOf(address, o.question)
 	if err != nil {
 		return x, err
 	}
@@ -90,7 +98,7 @@ func explainFolder(p *process, o *explainOptions, address string) (x explained, 
 	}
 	log := config.ServeLog()
 	f, err := newFront(frontOptions{
-		listeners: config.ServeListeners(), http: o.http, http2: config.NewHTTP2(), tls: o.tls, upstream: config.NewUpstream(), log: log,
+		listeners: config.ServeListeners(), http: o.http, http2: o.http2, tls: o.tls, upstream: config.NewUpstream(), log: log,
 		metrics: config.NewMetrics(), tracing: config.NewTracing(), shutdown: config.ServeShutdown(),
 		external: upstream.External{Deny: o.ingress.ExternalDeny, Allow: o.ingress.ExternalAllow},
 	}, newLogger(p.stderr, log))
@@ -106,13 +114,15 @@ func explainFolder(p *process, o *explainOptions, address string) (x explained, 
 		f.SetAddresses(s, c.addresses[s])
 	}
 	f.Publish(table)
-	e := &explainer{f.engine, f.certs, func() []ingress.Problem { return problems }}
+	e := &explainer{f.engine, f.certs, f.tls, func() []ingress.Problem { return problems }}
+	q.Shake = e.shake(o.question, shown)
 	return e.explain(q)
 }
 
 // explainLive asks a replica.
 func explainLive(ctx context.Context, o *explainOptions, address string) (x explained, err error) {
-	if _, err := questionOf(address, o.question); err != nil {
+	q, shown, err := askedOf(address, o.question)
+	if err != nil {
 		return x, err
 	}
 	finder, err := newFinder(o.source, o.replicas)
@@ -124,5 +134,30 @@ func explainLive(ctx context.Context, o *explainOptions, address string) (x expl
 	if err != nil {
 		return x, err
 	}
-	return x, newAsker().read(ctx, &replica, pageOf(address, o.question), &x)
+	if err := newAsker().read(ctx, &replica, pageOf(address, o.question, shown), &x); err != nil {
+		return x, err
+	}
+	if !understood(&x, &q, o.question) {
+		return x, fmt.Errorf("%s is older than this command, and knows nothing of --http-version, --tls-max, --ciphers, --client-cert, --auth-status and gRPC: leave them out, or ask with --from", &replica)
+	}
+	return x, nil
+}
+
+// askedOf returns the question that the user asks, and the certificates that the client shows.
+func askedOf(address string, o *config.Question) (q proxy.Question, shown []*x509.Certificate, err error) {
+	if q, err = questionOf(address, o); err != nil {
+		return q, nil, fmt.Errorf("explain: %w", err)
+	}
+	if o.ServerName != "" && q.ServerName == "" {
+		return q, nil, fmt.Errorf("--sni: %s has no handshake: write https://, or leave it out", address)
+	}
+	shown, err = o.Certificates()
+	return q, shown, err
+}
+
+// understood reports whether a replica has answered the question that it was asked: an old one does not know all of it.
+func understood(x *explained, q *proxy.Question, o *config.Question) bool {
+	asked := o.HTTPVersion+o.TLSMax+o.Ciphers+o.CertificateFile != "" || o.AuthStatus != 0 || q.Method == "POST" && o.Method == ""
+	ended := func(o proxy.Outcome) bool { return o.Answer != nil && o.Answer.Reason == proxy.HandshakeRefused }
+	return !asked || x.Client.Protocol != "" || x.Handshake != nil && x.Handshake.Passthrough || slices.ContainsFunc(x.Outcomes, ended)
 }

@@ -1,7 +1,12 @@
 package main
 
 import (
+	"crypto/tls"
 	"encoding/json"
+	"encoding/pem"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -82,6 +87,21 @@ var explainCases = []struct {
 	{[]string{"https://shop.example/cart", "--client-ip", "203.0.113.7"}, []string{"=> 403: by source-range (annotation of default/shop nginx."}},
 	{[]string{"https://shop.example/x"}, []string{"=> 503: the backend does not exist", "(ServiceMissing)"}},
 	{[]string{"http://nobody.example/"}, []string{"=> 404: no route: no Ingress has the host\n"}},
+	{[]string{"https://shop.example/shop.Carts/Get", "-H", "Content-Type: application/grpc"}, []string{
+		"POST https://shop.example/shop.Carts/Get\n", "=> gRPC status 14 (UNAVAILABLE), counted and logged as 503: the backend does not exist", "port 443, HTTP/2.0\n",
+	}},
+	{[]string{"http://shop.example/shop.Carts/Get", "-H", "Content-Type: application/grpc"}, []string{
+		"=> 308 to https://shop.example/shop.Carts/Get", "the client speaks HTTP/1.1: gRPC needs HTTP/2, which is not offered here",
+	}},
+	{[]string{"https://shop.example/cart", "--http-version", "2", "-H", "Connection: close"}, []string{"=> the stream is reset: the request breaks a rule of HTTP/2", "HTTP/2.0\n"}},
+	{[]string{"https://shop.example/cart", "--tls-max", "1.2", "--ciphers", "ECDHE-ECDSA-AES256-GCM-SHA384"}, []string{
+		"handshake    TLS 1.2, TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384\n", "proxied to the Pod of default/cart",
+	}},
+	{[]string{"https://shop.example/cart", "--tls-max", "1.1"}, []string{"=> the handshake fails: ", "client offered only unsupported versions"}},
+	{[]string{"https://shop.example/%zz"}, []string{"=> 400: the request breaks a rule of HTTP: malformed path\n"}},
+	{[]string{"http://b\u00fccher.example:81/x"}, []string{"GET http://xn--bcher-kva.example:81/x\n", "=> 404"}},
+	{[]string{"http://[::1]:81/x"}, []string{"=> 404", "port 81"}},
+	{[]string{"http://nobody.example", "-X", "get"}, []string{"get http://nobody.example\n", "the client means the method get, which is not GET"}},
 	{[]string{"http://any.example/cart", "-H", "Host: shop.example"}, []string{"=> 308 to https://shop.example/cart,"}},
 }
 
@@ -135,6 +155,70 @@ func TestExplainReplica(t *testing.T) {
 	}
 }
 
+// TestExplainWhatIfs: a certificate that the client shows, and what an authentication service may answer, of a folder and of a replica that runs.
+func TestExplainWhatIfs(t *testing.T) {
+	certificate, _ := secretOf(t, "tls", "secure.example")
+	authority, alice := clientsOf(t, "clients")
+	_, stranger := clientsOf(t, "others")
+	files := map[string]string{
+		"web.yaml": serviceOf("web", pod(t, "web")), "tls.yaml": certificate, "clients.yaml": authority,
+		"ingress.yaml": strings.Replace(withTLS("web", "secure.example", "web", "tls"), "  namespace: default\n",
+			"  namespace: default\n  annotations: {nginx.ingress.kubernetes.io/auth-tls-secret: default/clients,"+
+				" nginx.ingress.kubernetes.io/auth-url: 'http://auth.example/', nginx.ingress.kubernetes.io/auth-signin: 'https://login.example/'}\n", 1),
+	}
+	dir := t.TempDir()
+	shown := func(name string, c tls.Certificate) string {
+		file := filepath.Join(dir, name+".pem")
+		write(t, file, "a comment\n"+string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]})))
+		return file
+	}
+	aliceFile, strangerFile := shown("alice", alice), shown("stranger", stranger)
+	s := serve(t, files)
+	for _, source := range [][]string{{"--from", shopFolder(t, files)}, {"--admin", s.admin}} {
+		for _, c := range []struct{ args, want []string }{
+			{nil, []string{"=> 400: by auth-tls", "none is shown (--client-cert)"}},
+			{[]string{"--client-cert", strangerFile}, []string{"=> 400: by auth-tls", "CN=alice is shown: FAILED:"}},
+			{[]string{"--client-cert", aliceFile}, []string{"=> proxied to the Pod of default/web", "CN=alice is shown: SUCCESS", "http://auth.example/ answers 2xx: it was not asked"}},
+			{[]string{"--client-cert", aliceFile, "--auth-status", "401"}, []string{"=> 302 to https://login.example/", "answers 401: it was not asked"}},
+			{[]string{"--client-cert", aliceFile, "--auth-status", "403"}, []string{"=> 403: by external-auth"}},
+			{[]string{"--client-cert", aliceFile, "--auth-status", "503"}, []string{"=> 500: by external-auth"}},
+		} {
+			args := append(append([]string{"explain", "https://secure.example/"}, source...), c.args...)
+			code, out, errs := podlane(t, args...)
+			for _, want := range c.want {
+				if code != 0 || !strings.Contains(out, want) {
+					t.Errorf("%q: exit %d, no %q in\n%s%s", args, code, want, out, errs)
+				}
+			}
+		}
+	}
+	for _, query := range []string{"&cert=%zz", "&cert=AAAA", "&cert=!", "&auth=yes", "&auth=99", "&http=3", "&tls=9", "&ciphers=x"} {
+		if status, body := s.page(explainPath + "?url=https://secure.example/" + query); status != 400 && !strings.Contains(query, "%zz") || body == "" {
+			t.Errorf("%q: %d %s", query, status, body)
+		}
+	}
+}
+
+// TestExplainAsksOldReplicas: one that knows nothing of a part of the question answers another, and that is said.
+func TestExplainAsksOldReplicas(t *testing.T) {
+	old := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == explainPath {
+			_, _ = io.WriteString(w, `{"client": {"address": "192.0.2.1", "scheme": "https", "port": 443}, "handshake": {}, "outcomes": [{"answer": {"status": 404}}]}`)
+		}
+	}))
+	defer old.Close()
+	code, _, errs := podlane(t, "explain", "https://a.example/", "--admin", old.URL)
+	if code != 0 {
+		t.Errorf("exit %d: %s", code, errs)
+	}
+	for _, args := range [][]string{{"--http-version", "2"}, {"--auth-status", "401"}, {"--tls-max", "1.2"}, {"-H", "Content-Type: application/grpc"}} {
+		code, out, errs := podlane(t, append([]string{"explain", "https://a.example/", "--admin", old.URL}, args...)...)
+		if code != 1 || out != "" || !strings.Contains(errs, "is older than this command") {
+			t.Errorf("%q: exit %d, %q", args, code, errs)
+		}
+	}
+}
+
 func TestExplainMistakes(t *testing.T) {
 	dir := shopFolder(t, nil)
 	for want, args := range map[string][]string{
@@ -142,6 +226,15 @@ func TestExplainMistakes(t *testing.T) {
 		`"shop.example" is not an absolute URL`:                  {"shop.example", "--from", dir},
 		`--header: "x" is no header field`:                       {"http://a.example/", "-H", "x"},
 		`--client-ip: "x" is not an IP address`:                  {"http://a.example/", "--client-ip", "x"},
+		"--sni: http://a.example/ has no handshake":              {"http://a.example/", "--sni", "b.example"},
+		`--http-version: "3" is not known: write 1.0, 1.1 or 2`:  {"http://a.example/", "--http-version", "3"},
+		`--tls-max: "2" is not known: write 1.0`:                 {"https://a.example/", "--tls-max", "2"},
+		`--ciphers: no cipher suite`:                             {"https://a.example/", "--ciphers", "x"},
+		"--auth-status: 99 is not from 200 to 599":               {"https://a.example/", "--auth-status", "99"},
+		"--client-cert: open " + dir + "/none":                   {"https://a.example/", "--client-cert", dir + "/none"},
+		"there is no certificate in it":                          {"https://a.example/", "--client-cert", "/dev/null"},
+		"HTTP/2 is not spoken in clear (--use-h2c is off)":       {"http://a.example/", "--from", dir, "--http-version", "2"},
+		"there is a space in it":                                 {"http://a.example/a b", "--from", dir},
 		"there is no folder " + dir + "/gone":                    {"http://a.example/", "--from", dir + "/gone"},
 		"http://127.0.0.1:1 does not answer":                     {"http://a.example/", "--admin", "http://127.0.0.1:1"},
 		"no cluster found: write --kubeconfig FILE":              {"http://a.example/", "--kubeconfig", ""},

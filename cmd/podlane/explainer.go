@@ -1,13 +1,21 @@
 package main
 
 import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
+
+	"golang.org/x/net/idna"
 
 	"podlane.dev/podlane/config"
 	"podlane.dev/podlane/proxy"
@@ -15,6 +23,7 @@ import (
 	"podlane.dev/podlane/router"
 	"podlane.dev/podlane/router/ingress"
 	"podlane.dev/podlane/tls/certs"
+	"podlane.dev/podlane/tls/server"
 )
 
 // explainPath is the page that explains.
@@ -44,8 +53,10 @@ type certificateServed struct {
 
 // explainer explains requests by what is live. Its methods may be called concurrently.
 type explainer struct {
-	engine   *proxy.Engine
-	certs    *certs.Store
+	engine *proxy.Engine
+	certs  *certs.Store
+	// tls is the listeners' own.
+	tls      *tls.Config
 	problems func() []ingress.Problem
 }
 
@@ -64,12 +75,8 @@ func (e *explainer) explain(q proxy.Question) (explained, error) {
 	return x, nil
 }
 
-// certificates takes in what a handshake chooses from. Where it is refused nothing else happens.
+// certificates takes in what a handshake chooses from.
 func (x *explained) certificates(list []certs.Info) {
-	if len(list) == 0 {
-		refused := &proxy.Answer{Reason: refusedHandshake}
-		x.Outcomes, x.Steps = []proxy.Outcome{{Weight: 1, Total: 1, Answer: refused}}, nil
-	}
 	for i := range list {
 		c := &list[i]
 		x.Certificates = append(x.Certificates, certificateServed{
@@ -77,9 +84,6 @@ func (x *explained) certificates(list []certs.Info) {
 		})
 	}
 }
-
-// refusedHandshake is the reason of an answer that is none.
-const refusedHandshake = "handshake-refused"
 
 // look takes in what Build said: conflicts about the path, and Problems of the Ingresses that decide.
 func (x *explained) look(problems []ingress.Problem) {
@@ -129,16 +133,46 @@ func (x *explained) decides(o ingress.Object) bool {
 	return x.Canary != nil && o.Namespace == x.Canary.Namespace && o.Name == x.Canary.Ingress
 }
 
-// page is /debug/explain?url=…&method=…&header=…&client=…&sni=…
+// shake returns what makes the handshake of a question.
+func (e *explainer) shake(q *config.Question, shown []*x509.Certificate) func(string) (proxy.Shaken, error) {
+	return func(serverName string) (proxy.Shaken, error) {
+		hello, err := q.Hello(serverName)
+		if err != nil {
+			return proxy.Shaken{}, err
+		}
+		state, err := server.Rehearse(context.Background(), e.tls, hello)
+		if err != nil {
+			return proxy.Shaken{}, err
+		}
+		return proxy.Shaken{
+			Version: state.Version, CipherSuite: state.CipherSuite, Protocol: state.NegotiatedProtocol,
+			Credentials: func(p *router.TLSPolicy) exchange.Credentials { return server.Present(p, shown) },
+		}, nil
+	}
+}
+
+// page is /debug/explain?url=…, with the parameters of pageOf.
 func (e *explainer) page(w http.ResponseWriter, r *http.Request) {
 	values := r.URL.Query()
-	q, err := questionOf(values.Get("url"), &config.Question{
+	o := &config.Question{
 		Headers: values["header"], Method: values.Get("method"), Client: values.Get("client"), ServerName: values.Get("sni"),
-	})
+		HTTPVersion: values.Get("http"), TLSMax: values.Get("tls"), Ciphers: values.Get("ciphers"),
+	}
+	shown, err := pageCertificates(values)
+	if err == nil && values.Has("auth") {
+		if o.AuthStatus, err = strconv.Atoi(values.Get("auth")); err != nil {
+			err = fmt.Errorf("auth: %q is no status", values.Get("auth"))
+		}
+	}
+	var q proxy.Question
+	if err == nil {
+		q, err = questionOf(values.Get("url"), o)
+	}
 	if err != nil {
 		writeText(w, http.StatusBadRequest, err.Error()+"\n")
 		return
 	}
+	q.Shake = e.shake(o, shown)
 	x, err := e.explain(q)
 	if err != nil {
 		writeText(w, http.StatusBadRequest, err.Error()+"\n")
@@ -159,20 +193,46 @@ func (e *explainer) page(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(append(body, '\n')) // the client is gone
 }
 
+// pageCertificates returns what the client shows by the query of the page: DER in base64, the client's own first.
+func pageCertificates(values url.Values) ([]*x509.Certificate, error) {
+	list := make([]*x509.Certificate, 0, len(values["cert"]))
+	for _, text := range values["cert"] {
+		der, err := base64.RawURLEncoding.DecodeString(text)
+		if err != nil {
+			return nil, fmt.Errorf("cert: %w", err)
+		}
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, fmt.Errorf("cert: %w", err)
+		}
+		list = append(list, c)
+	}
+	return list, nil
+}
+
 // pageOf returns the query of the page for a question.
-func pageOf(address string, o *config.Question) string {
-	values := url.Values{"url": {address}, "method": {o.Method}, "header": o.Headers}
-	for key, value := range map[string]string{"client": o.Client, "sni": o.ServerName} {
+func pageOf(address string, o *config.Question, shown []*x509.Certificate) string {
+	values := url.Values{"url": {address}, "header": o.Headers}
+	for key, value := range map[string]string{
+		"method": o.Method, "client": o.Client, "sni": o.ServerName, "http": o.HTTPVersion, "tls": o.TLSMax, "ciphers": o.Ciphers,
+	} {
 		if value != "" {
 			values.Set(key, value)
 		}
 	}
+	if o.AuthStatus != 0 {
+		values.Set("auth", strconv.Itoa(o.AuthStatus))
+	}
+	for _, c := range shown {
+		values.Add("cert", base64.RawURLEncoding.EncodeToString(c.Raw))
+	}
 	return explainPath + "?" + values.Encode()
 }
 
-// questionOf returns the question that a user has written.
+// questionOf returns the question that a user has written, but for its handshake.
 func questionOf(address string, o *config.Question) (proxy.Question, error) {
-	q := proxy.Question{URL: address, Method: o.Method, ServerName: o.ServerName}
+	versions := map[string]exchange.Version{"1.0": exchange.HTTP10, "1.1": exchange.HTTP11, "2": exchange.HTTP2}
+	q := proxy.Question{URL: asSent(address), Method: o.Method, ServerName: o.ServerName, Version: versions[o.HTTPVersion], AuthStatus: o.AuthStatus}
 	if err := o.Validate(); err != nil {
 		return q, err
 	}
@@ -183,5 +243,29 @@ func questionOf(address string, o *config.Question) (proxy.Question, error) {
 		name, value, _ := strings.Cut(h, ":")
 		q.Fields = append(q.Fields, exchange.Field{Name: strings.TrimSpace(name), Value: strings.Trim(value, " \t")})
 	}
-	return q, nil
+	err := q.Check()
+	return q, err
+}
+
+// asSent returns a URL with its host as clients send it: names in other letters than ASCII's as A-labels (RFC 5890). What is no such name stays, and is judged
+// by who serves it.
+func asSent(address string) string {
+	scheme, rest, ok := strings.Cut(address, "://")
+	end := strings.IndexAny(rest, "/?#")
+	if end < 0 {
+		end = len(rest)
+	}
+	host, _, _ := strings.Cut(rest[:end], ":")
+	if !ok || strings.HasPrefix(host, "[") || isASCII(host) {
+		return address
+	}
+	ascii, err := idna.Lookup.ToASCII(host)
+	if err != nil {
+		return address
+	}
+	return scheme + "://" + ascii + rest[len(host):]
+}
+
+func isASCII(text string) bool {
+	return strings.IndexFunc(text, func(r rune) bool { return r > unicode.MaxASCII }) < 0
 }

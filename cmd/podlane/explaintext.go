@@ -44,20 +44,41 @@ func outcomeText(x *explained, o *proxy.Outcome) string {
 		}
 		return fmt.Sprintf("%s one of %d Pods of %s", what, f.InUse, f.Service)
 	}
+	return answerText(x, o)
+}
+
+// answerText says what the proxy answers itself.
+func answerText(x *explained, o *proxy.Outcome) string {
 	a := o.Answer
 	why := reasonText(exchange.Why(a.Reason), x, o)
 	switch {
 	case a.By != "":
 		why = "by " + a.By + givenText(x, a.By)
-	case a.Reason == refusedHandshake:
+	case a.Reason == proxy.HandshakeRefused && len(x.Certificates) == 0:
 		return "the handshake is refused: no Ingress has a certificate for " + serverName(x)
+	case a.Reason == proxy.HandshakeRefused:
+		return "the handshake fails: " + a.Detail
+	case a.Status == 0 && x.Client.Protocol == exchange.HTTP2.String():
+		return "the stream is reset: the request breaks a rule of HTTP/2, as fields about the connection do, and names in upper case"
 	case a.Status == 0:
 		return "the connection is closed: " + why
+	}
+	if a.Logged != 0 {
+		return fmt.Sprintf("gRPC status %d (%s), counted and logged as %d: %s", a.GRPC, grpcName(a.GRPC), a.Logged, why)
 	}
 	if a.Location != "" {
 		return fmt.Sprintf("%d to %s, %s", a.Status, a.Location, why)
 	}
 	return fmt.Sprintf("%d: %s", a.Status, why)
+}
+
+// grpcName returns the name of a status of gRPC, of those that the proxy gives.
+func grpcName(status int) string {
+	names := map[int]string{
+		2: "UNKNOWN", 4: "DEADLINE_EXCEEDED", 7: "PERMISSION_DENIED", 8: "RESOURCE_EXHAUSTED", 12: "UNIMPLEMENTED", 13: "INTERNAL", 14: "UNAVAILABLE",
+		16: "UNAUTHENTICATED",
+	}
+	return names[status]
 }
 
 func serverName(x *explained) string {
@@ -89,7 +110,7 @@ func reasonText(why exchange.Why, x *explained, o *proxy.Outcome) string {
 	case exchange.BodyTooLarge:
 		return "the request body is larger than proxy-body-size allows"
 	case exchange.BadRequest:
-		return "the request breaks a rule of HTTP, or its path can be read in two ways that are protected differently"
+		return "the request breaks a rule of HTTP: " + o.Answer.Detail
 	}
 	return string(why)
 }
@@ -140,7 +161,7 @@ func writeExplained(w io.Writer, x *explained) {
 	fmt.Fprintln(w)
 	s := sheet{tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
 	s.list("if", x.Conditions)
-	s.line("client", "%s, %s, port %d", x.Client.Address, x.Client.Scheme, x.Client.Port)
+	s.line("client", "%s", strings.TrimSuffix(fmt.Sprintf("%s, %s, port %d, %s", x.Client.Address, x.Client.Scheme, x.Client.Port, x.Client.Protocol), ", "))
 	writeHandshake(s, x)
 	writeRoute(s, x)
 	s.list("policies", policyLines(x))
@@ -163,7 +184,9 @@ func writeExplained(w io.Writer, x *explained) {
 			writeForward(w, f)
 		}
 	}
-	fmt.Fprintf(w, "\ntable generation %d\n", x.Generation)
+	if x.Generation > 0 { // else it was refused before any was looked at
+		fmt.Fprintf(w, "\ntable generation %d\n", x.Generation)
+	}
 }
 
 func decidedText(c *proxy.CanarySeen) string {
@@ -201,9 +224,16 @@ func writeHandshake(s sheet, x *explained) {
 		lines = append(lines, text+" ("+c.State+")")
 	}
 	s.line("server name", "%s", serverName(x))
+	if h.Version != "" {
+		s.line("handshake", "%s", strings.TrimSuffix(h.Version+", "+h.Cipher, ", "))
+	}
 	s.list("certificate", lines)
 	if h.Verify != "" {
-		s.line("client cert.", "%s, asked for by Ingress %s; none is shown here", h.Verify, h.Owner)
+		shown := "none is shown (--client-cert)"
+		if h.Shown != "" {
+			shown = h.Shown + " is shown: " + h.Verdict
+		}
+		s.line("client cert.", "%s, asked for by Ingress %s; %s", h.Verify, h.Owner, shown)
 	}
 }
 
@@ -244,14 +274,22 @@ func routeText(r *proxy.RouteSeen) string {
 }
 
 func policyLines(x *explained) []string {
-	lines := make([]string, len(x.Policies))
+	lines := make([]string, 0, len(x.Policies))
 	for i := range x.Policies {
 		p := &x.Policies[i]
-		given := " (default)"
-		if len(p.Given) > 0 {
-			given = givenText(x, p.Family)
+		line := strings.TrimRight(p.Family+" "+p.Value, " ")
+		switch len(p.Given) {
+		case 0:
+			line += " (default)"
+		case 1:
+			line += givenText(x, p.Family)
 		}
-		lines[i] = strings.TrimRight(p.Family+" "+p.Value, " ") + given
+		lines = append(lines, line)
+		if len(p.Given) > 1 {
+			for k := range p.Given {
+				lines = append(lines, "  "+keyText(&p.Given[k]))
+			}
+		}
 	}
 	return lines
 }

@@ -183,7 +183,7 @@ func (f *front) openAdmin(ctx context.Context, a adminPages) error {
 		certificates: f.certs.List,
 		synced:       a.synced,
 		applied:      a.applied,
-		explain:      &explainer{f.engine, f.certs, a.problems},
+		explain:      &explainer{f.engine, f.certs, f.tls, a.problems},
 		profiling:    f.options.listeners.Profiling,
 	}
 	if f.options.listeners.Dashboard && len(f.adminSockets) > 0 {

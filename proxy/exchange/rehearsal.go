@@ -15,6 +15,8 @@ type Rehearsal struct {
 	Steps []Step
 	// Conditions are what had to be assumed: each is a sentence.
 	Conditions []string
+	// AuthStatus is what services that authenticate clients are taken to answer; 0 is one of 2xx, or what they are remembered to have said.
+	AuthStatus int
 
 	notes  []string
 	blamed string

@@ -20,6 +20,7 @@ const maxAuthURL = 16 << 10
 
 // The statuses of this family.
 const (
+	statusOK            = 200
 	statusInternalError = 500
 )
 
@@ -141,7 +142,7 @@ type authAnswer struct {
 func (a *authCheck) CheckAccess(x *exchange.Exchange) Access {
 	var key cacheKey
 	var answer *authAnswer
-	if a.cache != nil {
+	if a.cache != nil && (x.Rehearsal == nil || x.Rehearsal.AuthStatus == 0) {
 		at := len(x.Scratch)
 		x.Scratch = a.cacheKey.AppendEscaped(x.Scratch, x, expr.EscapeNone)
 		key = keyOf(x.Scratch[at:])
@@ -152,7 +153,7 @@ func (a *authCheck) CheckAccess(x *exchange.Exchange) Access {
 	case answer != nil:
 		x.Rehearsal.Note("what the authentication service said before is remembered")
 	case x.Rehearsal != nil:
-		return a.rehearse(x)
+		answer = a.rehearse(x)
 	default:
 		answer = a.ask(x, key)
 	}
@@ -210,17 +211,25 @@ func (a *authCheck) ask(x *exchange.Exchange, key cacheKey) *authAnswer {
 	return answer
 }
 
-// rehearse tells what the service would be asked, and takes it that the answer is yes.
-func (a *authCheck) rehearse(x *exchange.Exchange) Access {
+// rehearse tells what the service would be asked, and takes it that the answer is what the Rehearsal says, else yes. nil is that it cannot be asked.
+func (a *authCheck) rehearse(x *exchange.Exchange) *authAnswer {
 	q, ok := a.question(x)
 	if !ok {
-		x.Answer(statusInternalError, exchange.Unauthorized, "500 Internal Server Error: the authentication service did not answer\n")
-		return Failed
+		return nil
 	}
 	address := withoutUser(q.URL)
 	x.Rehearsal.Note("would ask %s %s", q.Method, address)
-	x.Rehearsal.Assume("%s answers 2xx: it was not asked", address)
-	return Allowed
+	status := x.Rehearsal.AuthStatus
+	if status == 0 {
+		status = statusOK
+		x.Rehearsal.Assume("%s answers 2xx: it was not asked", address)
+	} else {
+		x.Rehearsal.Assume("%s answers %d: it was not asked", address, status)
+	}
+	if status < 300 && len(a.responseHeaders) > 0 {
+		x.Rehearsal.Note("the Pod gets %s as its answer has them", strings.Join(a.responseHeaders, ", "))
+	}
+	return &authAnswer{status: status}
 }
 
 // withoutUser returns a URL without the name and password that it may hold, and without its query, which may hold what a client proves its

@@ -196,6 +196,9 @@ func (f *limitFilter) FilterRequest(x *exchange.Exchange) exchange.Verdict {
 // rehearse is what FilterRequest comes to, with nothing counted.
 func (f *limitFilter) rehearse(key []byte, x *exchange.Exchange) exchange.Verdict {
 	now := int64(x.Timing.Start.Sub(f.runtime.Epoch))
+	if f.connections != nil {
+		x.Rehearsal.Note("%d of at most %d requests of this client are under way", f.connections.Count(key), f.atOnce)
+	}
 	switch {
 	case f.second != nil && !f.second.Check(key, now), f.minute != nil && !f.minute.Check(key, now):
 		x.Answer(f.rateStatus, exchange.Limited, "too many requests\n")

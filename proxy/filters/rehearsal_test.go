@@ -1,6 +1,7 @@
 package filters_test
 
 import (
+	"fmt"
 	"net/http"
 	"net/netip"
 	"reflect"
@@ -53,6 +54,8 @@ func TestRehearsalsTakeNoLimits(t *testing.T) {
 		}
 		if x := send(true); x.Response.Status != 503 || !x.Rehearsal.Steps[0].Answered || x.Rehearsal.Steps[0].Family != "limit" {
 			t.Errorf("%s: a rehearsal beyond the limit: %d, %+v", key, x.Response.Status, x.Rehearsal.Steps)
+		} else if said := strings.Join(x.Rehearsal.Steps[0].Did, "; "); (key == "limit-connections") != strings.Contains(said, "1 of at most 1 requests of this client are under way") {
+			t.Errorf("%s: %s", key, said)
 		}
 	}
 }
@@ -68,11 +71,19 @@ func TestRehearsalsAskNobody(t *testing.T) {
 		t.Fatalf("status %d, asked %d times", x.Response.Status, asked.Load())
 	}
 	said := x.Rehearsal.Steps
-	if len(said) != 2 || !strings.HasPrefix(said[0].Did[0], "would ask GET http://127.0.0.1") || said[0].Did[1] != "lets the request in" {
+	if len(said) != 2 || !strings.HasPrefix(said[0].Did[0], "would ask GET http://127.0.0.1") || said[0].Did[1] != "the Pod gets X-User as its answer has them" ||
+		said[0].Did[2] != "lets the request in" {
 		t.Errorf("steps %+v", said)
 	}
 	if len(x.Rehearsal.Conditions) != 1 || !strings.HasSuffix(x.Rehearsal.Conditions[0], "answers 2xx: it was not asked") {
 		t.Errorf("conditions %q", x.Rehearsal.Conditions)
+	}
+	for said, want := range map[int]int{401: 401, 403: 403, 302: 500, 503: 500, 204: 0} {
+		x := rehearsed()
+		x.Rehearsal.AuthStatus = said
+		if c.FilterRequest(x); x.Response.Status != want || asked.Load() != 0 || !strings.HasSuffix(x.Rehearsal.Conditions[0], fmt.Sprintf("answers %d: it was not asked", said)) {
+			t.Errorf("where the service answers %d: %d, want %d, if %q", said, x.Response.Status, want, x.Rehearsal.Conditions)
+		}
 	}
 
 	family := filters.Mirrors()

@@ -71,6 +71,18 @@ func (z *ConnectionZone) Check(key []byte) bool {
 	return limit <= 0 || c.of[d] < limit
 }
 
+// Count is the number of places that are taken under key, at this moment.
+func (z *ConnectionZone) Count(key []byte) int {
+	if len(key) == 0 {
+		return 0
+	}
+	d := z.zones.digest(key)
+	c := &z.shards[d.shard(shardCount)]
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return int(c.of[d])
+}
+
 // Len is the number of keys with requests under way.
 func (z *ConnectionZone) Len() int {
 	n := 0

@@ -28,6 +28,7 @@ var (
 	manifests  = []string{"sigs.k8s.io/yaml", "sigs.k8s.io/json", "go.yaml.in/yaml/v3"}
 	prometheus = []string{"github.com/prometheus/client_golang", "github.com/prometheus/client_model", "github.com/prometheus/common"}
 	codings    = []string{"github.com/andybalholm/brotli", "github.com/klauspost/compress"}
+	hosts      = []string{"golang.org/x/net/idna"}
 	sys        = []string{"golang.org/x/sys"}
 	protobuf   = []string{"google.golang.org/protobuf/encoding/protowire"}
 	hashes     = []string{"github.com/tg123/go-htpasswd"}
@@ -36,7 +37,7 @@ var (
 // layers is the table. A package may import what its row lists, and nothing else: what is not here is forbidden.
 var layers = []layer{
 	{
-		"cmd/podlane", []string{"*"}, slices.Concat(kubernetes, logs, flags, commands, files, prometheus, sys),
+		"cmd/podlane", []string{"*"}, slices.Concat(kubernetes, logs, flags, commands, files, prometheus, hosts, sys),
 		"here, and only here, flags become objects and the parts meet",
 	},
 	{"cmd/podlane/dashboard", []string{"proxy/observe"}, nil, "it shows rows, and knows nothing of what they are"},

@@ -60,7 +60,7 @@ var direct = map[string]string{
 	"github.com/tg123/go-htpasswd":        "proxy/passwords: the formats of hashes in password files",
 	"go.uber.org/zap":                     "cmd: logs",
 	"go.yaml.in/yaml/v3":                  "router/manifest: the line that a mistake is on; sigs.k8s.io/yaml stands on it",
-	"golang.org/x/net":                    "HTTP/2: frames and header compression",
+	"golang.org/x/net":                    "HTTP/2: frames and header compression; cmd: hosts as clients send them",
 	"golang.org/x/sys":                    "system calls that package syscall lacks",
 	"google.golang.org/protobuf":          "proxy/tracing: the wire format of OTLP",
 	"k8s.io/api":                          "types of Kubernetes' objects",

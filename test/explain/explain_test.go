@@ -40,14 +40,22 @@ type request struct {
 	host           string
 	fields         []exchange.Field
 	body           string
+	version        exchange.Version
+	grpc           bool
+	hello          hello
+	// auth is what the authentication service answers, 0 for 200.
+	auth int
 }
 
 // newRequest returns a request at random.
 func newRequest(d dice, id string) *request {
 	names := []string{"a.example.com", "b.example.com", "www.a.example.com", "x.example.com", "c.test", "d.c.test", "e.d.c.test", "r7.test", "alias.test", "nobody.test"}
-	q := &request{id: id, scheme: "http", method: pick(d, []string{"GET", "GET", "GET", "HEAD", "POST", "OPTIONS", "PUT", "TRACE"}), host: pick(d, names)}
+	q := &request{
+		id: id, scheme: "http", version: pick(d, []exchange.Version{exchange.HTTP11, exchange.HTTP11, exchange.HTTP11, exchange.HTTP2, exchange.HTTP10}),
+		method: pick(d, []string{"GET", "GET", "GET", "HEAD", "POST", "OPTIONS", "PUT", "TRACE"}), host: pick(d, names),
+	}
 	if d.one(3) {
-		q.scheme, q.serverName = "https", q.host
+		q.scheme, q.serverName, q.hello = "https", q.host, newHello(d)
 		if d.one(5) {
 			q.serverName = pick(d, names)
 		}
@@ -85,6 +93,18 @@ func newRequest(d dice, id string) *request {
 	add(15, "Connection", "close", "keep-alive, X-Drop")
 	add(30, "Host_Header", "x")
 	add(40, "Content-Type", "text/plain")
+	if d.one(4) {
+		q.auth = pick(d, []int{200, 204, 302, 401, 401, 403, 500})
+		q.fields = append(q.fields, exchange.Field{Name: authField, Value: strconv.Itoa(q.auth)})
+	}
+	if d.one(6) {
+		q.grpc, q.method = true, "POST"
+		q.fields = append(q.fields, exchange.Field{Name: "Content-Type", Value: pick(d, []string{"application/grpc", "Application/gRPC+proto", "application/grpc; x=y"})})
+		if q.version == exchange.HTTP2 {
+			q.fields = append(q.fields, exchange.Field{Name: "X-Request-ID", Value: id})
+			return q // the end of the body is that of the stream
+		}
+	}
 	if q.method == "POST" || q.method == "PUT" {
 		q.body = strings.Repeat("b", d.IntN(20))
 		q.fields = append(q.fields, exchange.Field{Name: "Content-Length", Value: strconv.Itoa(len(q.body))})
@@ -96,7 +116,7 @@ func newRequest(d dice, id string) *request {
 // wire is the request as it is sent.
 func (q *request) wire() []byte {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\n", q.method, q.target, q.host)
+	fmt.Fprintf(&b, "%s %s %s\r\nHost: %s\r\n", q.method, q.target, q.version, q.host)
 	for _, f := range q.fields {
 		fmt.Fprintf(&b, "%s: %s\r\n", f.Name, f.Value)
 	}
@@ -112,15 +132,15 @@ func (q *request) question(r *rig) proxy.Question {
 	}
 	return proxy.Question{
 		URL: q.scheme + "://any:" + port + q.target, Method: q.method, Fields: append([]exchange.Field{{Name: "Host", Value: q.host}}, q.fields...),
-		Client: netip.MustParseAddr("127.0.0.1"), ServerName: q.serverName,
+		Client: netip.MustParseAddr("127.0.0.1"), ServerName: q.serverName, Version: q.version, Shake: r.shake(q), AuthStatus: q.auth,
 	}
 }
 
 // TestExplanationsAreTrue explains requests at random over tables at random, sends them, and compares: the status, where a redirect leads, the fields of
 // an answer of the proxy's own, the Service, and method, path, Host and fields that its Pod gets.
 func TestExplanationsAreTrue(t *testing.T) {
-	r := newRig(t)
 	m := newMaterial(t)
+	r := newRig(t, m)
 	routes := map[string]string{} // by request ID
 	tally := map[string]int{}
 	families := filters.Families(config.Policies())
@@ -157,6 +177,11 @@ func TestExplanationsAreTrue(t *testing.T) {
 	if tally["proxied"] < *requests/20 || len(tally) < 8 {
 		t.Errorf("the worlds are too small: %v", tally)
 	}
+	for _, kind := range []string{"0", "gRPC 14", "401", "403", "500", "handshake refused", "421"} {
+		if tally[kind] == 0 && *requests >= 1000 {
+			t.Errorf("nothing came to %s: %v", kind, tally)
+		}
+	}
 	r.compareRoutes(t, routes)
 }
 
@@ -169,6 +194,11 @@ func compare(said *proxy.Explanation, res *http.Response) (kind, wrong string) {
 		}
 	}
 	kind = strconv.Itoa(res.StatusCode)
+	if status := res.Header.Get("Grpc-Status"); status != "" {
+		kind = "gRPC " + status
+	} else if res.Header.Get(refusedField) != "" {
+		kind = "handshake refused"
+	}
 	if pod.Service != "" {
 		kind = "proxied"
 	}
@@ -202,6 +232,11 @@ func compare(said *proxy.Explanation, res *http.Response) (kind, wrong string) {
 
 // compareAnswer says in what an answer of the proxy's own differs from what was said.
 func compareAnswer(a *proxy.Answer, res *http.Response) string {
+	if refused := res.Header.Get(refusedField); (refused != "") != (a.Reason == proxy.HandshakeRefused) {
+		return fmt.Sprintf("explained as %s %q, the handshake: %q", a.Reason, a.Detail, refused)
+	} else if refused != "" {
+		return ""
+	}
 	if a.Status != res.StatusCode || a.Location != res.Header.Get("Location") {
 		return fmt.Sprintf("explained as %d to %q, it is %d to %q", a.Status, a.Location, res.StatusCode, res.Header.Get("Location"))
 	}

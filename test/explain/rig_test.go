@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -19,6 +20,7 @@ import (
 	"podlane.dev/podlane/proxy"
 	"podlane.dev/podlane/proxy/exchange"
 	"podlane.dev/podlane/proxy/observe"
+	"podlane.dev/podlane/proxy/upstream"
 	"podlane.dev/podlane/router"
 	"podlane.dev/podlane/router/ingress"
 	"podlane.dev/podlane/tls/certs"
@@ -33,7 +35,10 @@ type rig struct {
 	logFile string
 	plain   string
 	secure  string
-	pods    map[string][]router.Address
+	tls     *tls.Config
+	// shown are the certificates of clients, by their names.
+	shown map[string]tls.Certificate
+	pods  map[string][]router.Address
 }
 
 // got is what a Pod says that it got.
@@ -45,9 +50,15 @@ type got struct {
 // podField is in every answer of a Pod.
 const podField = "X-Test-Pod"
 
-func newRig(t *testing.T) *rig {
+// authField is what a client has the authentication service answer, and refusedField is in what stands for an answer where there was no handshake.
+const (
+	authField    = "X-Auth-Answer"
+	refusedField = "X-Test-Refused"
+)
+
+func newRig(t *testing.T, m material) *rig {
 	t.Helper()
-	r := &rig{logFile: filepath.Join(t.TempDir(), "access.log"), pods: map[string][]router.Address{}}
+	r := &rig{logFile: filepath.Join(t.TempDir(), "access.log"), pods: map[string][]router.Address{}, shown: newShown(t, m)}
 	var err error
 	if r.log, err = observe.OpenAccessLog(observe.AccessLogOptions{Destination: r.logFile}); err != nil {
 		t.Fatal(err)
@@ -67,9 +78,10 @@ func newRig(t *testing.T) *rig {
 		}
 	}
 	r.engine = proxy.New(proxy.Options{
-		Policies: config.Policies(), AccessLog: r.log, MaxRequests: 1 << 30, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.2/32")},
+		Policies: config.Policies(), AccessLog: r.log, MaxRequests: 1 << 30, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.2/32")}, H2C: true,
+		Upstream: upstream.Options{External: upstream.External{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}},
 	})
-	tlsConfig, err := server.NewConfig(r.store, server.Options{Table: r.engine.Table})
+	r.tls, err = server.NewConfig(r.store, server.Options{Table: r.engine.Table, Protocols: []string{"h2", "http/1.1"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +89,7 @@ func newRig(t *testing.T) *rig {
 	r.plain = r.serve(t, &proxy.Listener{})
 	r.secure = r.serve(t, &proxy.Listener{
 		Handshake: func(nc net.Conn) (*tls.Conn, error) {
-			c := shaker.Server(nc, tlsConfig)
+			c := shaker.Server(nc, r.tls)
 			return c, shaker.Handshake(context.Background(), c)
 		},
 		Credentials: func(c *tls.Conn) exchange.Credentials {
@@ -150,6 +162,22 @@ type lines struct {
 type line struct {
 	net.Conn
 	*bufio.Reader
+	streams *streams // nil for HTTP/1.1
+}
+
+// send sends a request and reads the answer to its end.
+func (l *line) send(q *request) (*http.Response, error) {
+	if l.streams != nil {
+		return l.streams.send(q)
+	}
+	if _, err := l.Write(q.wire()); err != nil {
+		return nil, err
+	}
+	res, err := http.ReadResponse(l.Reader, &http.Request{Method: q.method})
+	if err == nil {
+		_, err = io.Copy(io.Discard, res.Body)
+	}
+	return res, err
 }
 
 // Read reads what is buffered first.
@@ -165,24 +193,20 @@ func (l *lines) close() {
 // send sends a request over a connection that was not used since a table changed, and returns the answer.
 func (l *lines) send(t *testing.T, q *request) *http.Response {
 	t.Helper()
-	key := q.scheme + " " + q.serverName
+	key := fmt.Sprint(q.scheme, " ", q.serverName, " ", q.version == exchange.HTTP2, " ", q.hello)
 	c := l.conns[key]
 	fresh := c == nil
 	if fresh {
-		c = l.dial(t, q)
+		var err error
+		if c, err = l.dial(t, q); err != nil {
+			return &http.Response{Header: http.Header{refusedField: {err.Error()}}}
+		}
 		l.conns[key] = c
 	}
 	if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
-	var res *http.Response
-	_, err := c.Write(q.wire())
-	if err == nil {
-		res, err = http.ReadResponse(c.Reader, &http.Request{Method: q.method})
-	}
-	if err == nil {
-		_, err = io.Copy(io.Discard, res.Body)
-	}
+	res, err := c.send(q)
 	if err != nil || res.Close {
 		_ = c.Close()
 		delete(l.conns, key)
@@ -196,7 +220,8 @@ func (l *lines) send(t *testing.T, q *request) *http.Response {
 	return res
 }
 
-func (l *lines) dial(t *testing.T, q *request) *line {
+// dial returns a connection for q. The error is that its handshake fails.
+func (l *lines) dial(t *testing.T, q *request) (*line, error) {
 	t.Helper()
 	port := l.rig.plain
 	if q.scheme == "https" {
@@ -207,7 +232,18 @@ func (l *lines) dial(t *testing.T, q *request) *line {
 		t.Fatal(err)
 	}
 	if q.scheme == "https" {
-		c = tls.Client(c, &tls.Config{ServerName: q.serverName, InsecureSkipVerify: true}) //nolint:gosec // any certificate will do
+		secure, err := l.rig.secured(c, q)
+		if err != nil {
+			_ = c.Close()
+			return nil, err
+		}
+		c = secure
 	}
-	return &line{c, bufio.NewReader(c)}
+	made := &line{Conn: c, Reader: bufio.NewReader(c)}
+	if q.version == exchange.HTTP2 {
+		if made.streams, err = newStreams(made); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return made, nil
 }

@@ -10,7 +10,10 @@ import (
 	"fmt"
 	"math/big"
 	mathrand "math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -86,6 +89,9 @@ var keys = []struct {
 	{"custom-headers", []string{"default/fields", "default/nothing"}},
 	{"auth-tls-secret", []string{"default/ca"}},
 	{"auth-tls-verify-client", []string{"on", "optional", "off"}},
+	{"auth-signin", []string{"https://login.example.org/", "https://login.example.org/?to=$escaped_request_uri"}},
+	{"auth-tls-pass-certificate-to-upstream", []string{"true"}},
+	{"auth-tls-match-cn", []string{"CN=alice", "CN=bob"}},
 	{"auth-tls-error-page", []string{"https://help.example.org/"}},
 	{"server-snippet", []string{"return 418;"}},
 	{"proxy-read-timeout", []string{"5", "soon"}},
@@ -117,7 +123,11 @@ var settings = map[string][]string{
 }
 
 // material are certificates and passwords, which are made once.
-type material struct{ cert, key []byte }
+type material struct {
+	cert, key []byte
+	// auth is the URL of the authentication service.
+	auth string
+}
 
 func newMaterial(t testing.TB) material {
 	t.Helper()
@@ -138,7 +148,16 @@ func newMaterial(t testing.TB) material {
 	if err != nil {
 		t.Fatal(err)
 	}
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		status, err := strconv.Atoi(r.Header.Get(authField))
+		if err != nil {
+			status = http.StatusOK
+		}
+		w.WriteHeader(status)
+	}))
+	t.Cleanup(service.Close)
 	return material{
+		auth: service.URL + "/auth",
 		cert: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
 		key:  pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}),
 	}
@@ -176,7 +195,11 @@ func newWorld(d dice, m material) ingress.Snapshot {
 	s.ConfigMaps = append(s.ConfigMaps, operator)
 	for i := range 2 + d.IntN(8) {
 		name := "ing" + strconv.Itoa(i)
-		s.Ingresses = append(s.Ingresses, newIngress(d, named(name)))
+		made := newIngress(d, named(name))
+		if d.one(6) {
+			annotate(d, made, "auth-url", []string{m.auth})
+		}
+		s.Ingresses = append(s.Ingresses, made)
 		if d.one(3) {
 			s.Ingresses = append(s.Ingresses, newCanary(d, named(name+"-canary"), s.Ingresses[len(s.Ingresses)-1]))
 		}
@@ -198,6 +221,9 @@ func newIngress(d dice, meta metav1.ObjectMeta) *networkingv1.Ingress {
 		annotate(d, i, k.name, k.values)
 		if k.name == "auth-type" {
 			annotate(d, i, "auth-secret", []string{"users"})
+		}
+		if strings.HasPrefix(k.name, "auth-tls-") {
+			annotate(d, i, "auth-tls-secret", []string{"default/ca"})
 		}
 		if k.name == "rewrite-target" {
 			annotate(d, i, "use-regex", []string{"true"})
@@ -224,6 +250,9 @@ func newIngress(d dice, meta metav1.ObjectMeta) *networkingv1.Ingress {
 			}
 		}
 		i.Spec.TLS = append(i.Spec.TLS, entry)
+		if d.one(3) {
+			annotate(d, i, "ssl-ciphers", []string{"ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-AES128-GCM-SHA256"})
+		}
 	}
 	if d.one(4) {
 		b := backendTo(pick(d, services))
