@@ -179,11 +179,12 @@ func (s *session) refuse(status int, why exchange.Why, detail string) {
 	if status == 405 {
 		x.Response.Fields.SetString(exchange.Allow, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
 	}
+	s.sayToGRPC()
 	s.close = true
 	srv := s.c.srv
 	s.c.enter(writingClient, s.e.timeouts.Stall)
 	srv.StartResponse(x, exchange.CloseAfter)
-	if !srv.Bodyless() {
+	if !srv.Bodyless() && x.Response.Body != nil {
 		_ = srv.Write([]byte(detail + "\n"))
 	}
 	err := srv.Finish(x)

@@ -366,6 +366,40 @@ func TestGRPCStatusOfOwnAnswers(t *testing.T) {
 	})
 }
 
+// So does what is refused before anybody looks where it goes: by the codec, and by the rules that all versions share.
+func TestGRPCStatusOfRefusals(t *testing.T) {
+	overHTTP2(t, proxy.Options{}, func(t *testing.T, r *rig, c *http.Client, base string) {
+		t.Helper()
+		r.route("a.test")
+		for name, row := range map[string]struct {
+			path, grpc string
+			plain      int
+		}{
+			"the path is above the root": {"/../x", "13", 400},
+			"the path is too long":       {"/" + strings.Repeat("x", 9<<10), "2", 414},
+		} {
+			for _, kind := range []string{"application/grpc", "text/plain"} {
+				req, err := http.NewRequest(http.MethodPost, base+"/", strings.NewReader("\x00\x00\x00\x00\x00"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				req.Host, req.URL.Opaque = "a.test", row.path
+				req.Header.Set("Content-Type", kind)
+				res, err := c.Do(req)
+				if err != nil {
+					t.Fatal(name, err)
+				}
+				_, _ = io.Copy(io.Discard, res.Body)
+				res.Body.Close()
+				got := res.Header.Get("Grpc-Status")
+				if grpc := kind == "application/grpc"; grpc && (res.StatusCode != 200 || got != row.grpc) || !grpc && (res.StatusCode != row.plain || got != "") {
+					t.Errorf("%s, %s: %d, grpc-status %q, want %s or %d", name, kind, res.StatusCode, got, row.grpc, row.plain)
+				}
+			}
+		}
+	})
+}
+
 // nginx's pages are not for gRPC clients: what they are told is one line.
 func TestGRPCGetsNoPages(t *testing.T) {
 	overHTTP2(t, proxy.Options{}, func(t *testing.T, r *rig, c *http.Client, base string) {

@@ -83,6 +83,7 @@ type requestHead struct {
 	path      span
 	authority span
 	protocol  span
+	kind      span   // a Content-Type of a reasonable length
 	cookie    []byte // crumbs, joined
 	crumbs    int
 	count     int
@@ -102,8 +103,13 @@ func (h *requestHead) begin(o *Options) {
 	*h = requestHead{head: h.head, cookie: h.cookie[:0], o: o, length: -1}
 }
 
-// done reports whether the verdict is clear, so that the rest of the block need not be looked at.
-func (h *requestHead) done() bool { return h.malformed || h.reject != nil }
+// judged reports whether the verdict is clear, and done whether the rest of the block need not be looked at either: of a request that is refused, what
+// kind it is remains to be found, unless it is too large for that.
+func (h *requestHead) judged() bool { return h.malformed || h.reject != nil }
+
+func (h *requestHead) done() bool {
+	return h.malformed || h.reject != nil && (h.kind != span{} || h.size > h.o.HeaderList || h.reject == errFieldsMany)
+}
 
 func (h *requestHead) refuse(r *exchange.Reject) {
 	if h.reject == nil {
@@ -118,6 +124,10 @@ func (h *requestHead) field(f hpack.HeaderField) {
 	case h.done():
 	case h.size > h.o.HeaderList:
 		h.refuse(errFieldsLarge)
+	case h.reject != nil:
+		if f.Name == knownNames[exchange.ContentType].name && len(f.Value) <= maxKind && isValue(f.Value) {
+			h.kind = h.keep(f.Value)
+		}
 	case f.Name == "":
 		h.malformed = true
 	case f.Name[0] == ':':
@@ -257,6 +267,9 @@ func (h *requestHead) regular(name, value string) {
 	if h.special(id, value) {
 		h.add(id, name, value)
 	}
+	if end := len(h.text) - len("\r\n"); id == exchange.ContentType && len(value) <= maxKind {
+		h.kind = span{end - len(value), end} // it stands there
+	}
 }
 
 // special judges fields that HTTP/2 itself gives a meaning, or takes it, and reports whether the field stays.
@@ -316,7 +329,7 @@ func (h *requestHead) crumb(value string) {
 
 // end judges the whole head after its last field.
 func (h *requestHead) end() {
-	if h.done() {
+	if h.judged() {
 		h.shrink()
 		return
 	}
@@ -345,9 +358,14 @@ func (h *requestHead) shrink() {
 	if cap(h.text) <= keptText && cap(h.cookie) <= keptText {
 		return
 	}
-	method := append([]byte(nil), h.method.of(h.text)...)
-	h.text, h.lines, h.cookie, h.method = method, nil, nil, span{0, len(method)}
+	method, kind := h.method.of(h.text), h.kind.of(h.text)
+	text := append(append(make([]byte, 0, len(method)+len(kind)), method...), kind...)
+	h.text, h.lines, h.cookie = text, nil, nil
+	h.method, h.kind = span{0, len(method)}, span{len(method), len(text)}
 }
+
+// maxKind bounds the Content-Type that is kept of a request that is refused.
+const maxKind = 64
 
 // fillRequest makes x's request of the head. It returns the rule that the request breaks, if any.
 func (h *requestHead) fillRequest(x *exchange.Exchange) error {
@@ -356,6 +374,9 @@ func (h *requestHead) fillRequest(x *exchange.Exchange) error {
 	r.Method = h.method.of(h.text)
 	if h.reject != nil {
 		r.Fields.Reset(nil)
+		if kind := h.kind.of(h.text); len(kind) > 0 {
+			r.Fields.Set(exchange.ContentType, kind) // by which a client of gRPC is known
+		}
 		return h.reject
 	}
 	r.Target = h.path.of(h.text)

@@ -1,6 +1,7 @@
 package http2_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -11,6 +12,53 @@ import (
 	"podlane.dev/podlane/proxy/exchange"
 	"podlane.dev/podlane/proxy/http2"
 )
+
+// Of a request that is refused remains what kind it is, by which a client of gRPC is known: its answer has another form.
+func TestKindOfRefusedRequests(t *testing.T) {
+	t.Parallel()
+	const kind = "application/grpc"
+	post := append([]string{":method", "POST"}, get[2:6]...)
+	long := with(post, ":path", "/"+strings.Repeat("x", 9<<10), "te", "trailers", "content-type", kind)
+	var many []string
+	for i := range 120 {
+		many = append(many, fmt.Sprintf("f%d", i), "v")
+	}
+	head := with(post, ":path", "/", "content-type", kind)
+	v := newServer(t, defaults(), nil)
+	v.start = func(s *http2.Stream) {
+		x := exchange.New()
+		defer x.Release()
+		var reject *exchange.Reject
+		if err := s.ReadRequest(x); !errors.As(err, &reject) {
+			t.Errorf("not refused: %v", err)
+			s.Reset(xhttp2.ErrCodeInternal)
+			return
+		}
+		x.Answer(reject.Status, exchange.BadRequest, string(x.Request.Fields.AppendTo(nil)))
+		reply(s, x)
+	}
+	c := dialTo(t, v)
+	for name, row := range map[string]struct {
+		fields       []string
+		status, kind string
+	}{
+		"before the fault":       {with(head, many...), "431", kind},
+		"behind it":              {long, "414", kind},
+		"too many before it":     {with(with(post, ":path", "/"), append(many, "content-type", kind)...), "431", ""},
+		"too large":              {with(head, "x", strings.Repeat("v", 33<<10)), "431", kind},
+		"none":                   {long[:len(long)-2], "414", ""},
+		"of unreasonable length": {with(long[:len(long)-2], "content-type", kind+strings.Repeat("+", 99)), "414", ""},
+	} {
+		want := ""
+		if row.kind != "" {
+			want = "Content-Type: " + row.kind + "\r\n"
+		}
+		answer, body, _ := c.answer(c.open(row.fields...))
+		if got := answer.field(":status"); got != row.status || string(body) != want {
+			t.Errorf("%s: %s %q, want %s %q", name, got, body, row.status, want)
+		}
+	}
+}
 
 // asText answers with the request as HTTP/1.1 would write it to a Pod.
 func asText(s *http2.Stream, x *exchange.Exchange) {
