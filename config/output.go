@@ -21,7 +21,7 @@ type Output struct {
 	people string
 }
 
-// NewOutput returns the defaults of commands that print text.
+// NewOutput returns the defaults of commands that print text. They take OutputTable for it too: who knows the others writes that.
 func NewOutput() *Output { return &Output{Form: OutputText, people: OutputText} }
 
 // TableOutput returns the defaults of commands that print a table.
@@ -37,6 +37,9 @@ func (o *Output) AddFlags(fs *pflag.FlagSet) {
 
 // Validate checks the form.
 func (o *Output) Validate() error {
+	if o.Form == OutputTable {
+		o.Form = o.people
+	}
 	if o.Form != o.people && o.Form != OutputJSON {
 		return fmt.Errorf("--output: %q is not known: write %s or %s", o.Form, o.people, OutputJSON)
 	}

@@ -218,7 +218,7 @@ func findContext(kubeconfig, name string) (cluster, error) {
 	c, err := loader.ClientConfig()
 	switch {
 	case clientcmd.IsEmptyConfig(err):
-		return cluster{}, errors.New("no cluster found: write --kubeconfig FILE, or use podlane serve --from DIR, which needs none")
+		return cluster{}, noCluster(kubeconfig, rules)
 	case err != nil && kubeconfig != "":
 		return cluster{}, fmt.Errorf("--kubeconfig: %w", err)
 	case err != nil:
@@ -232,6 +232,15 @@ func findContext(kubeconfig, name string) (cluster, error) {
 	// What is written is limited where it is written; reads are few and must not wait for a bucket at start.
 	c.QPS = -1
 	return cluster{c, namespace}, nil
+}
+
+// noCluster says where a cluster was looked for.
+func noCluster(kubeconfig string, rules *clientcmd.ClientConfigLoadingRules) error {
+	looked := rules.GetLoadingPrecedence()
+	if kubeconfig != "" {
+		looked = []string{kubeconfig}
+	}
+	return fmt.Errorf("no cluster found in %s: write --kubeconfig FILE; podlane serve, and other commands with --from DIR, need none", strings.Join(looked, ", "))
 }
 
 // apiServers returns the addresses of the API server that are known without DNS: an ExternalName Service must not lead to it.

@@ -127,7 +127,7 @@ func explainLive(ctx context.Context, o *explainOptions, address string) (x expl
 	}
 	finder, err := newFinder(o.source, o.replicas)
 	if err != nil {
-		return x, fmt.Errorf("%w; or write --admin URL after kubectl port-forward POD 9091, or --from DIR", err)
+		return x, fmt.Errorf("%w; or write --admin URL after kubectl port-forward POD 9091", err)
 	}
 	defer func() { err = errors.Join(err, finder.Close()) }()
 	replica, err := finder.Any(ctx)

@@ -100,7 +100,7 @@ var explainCases = []struct {
 	{[]string{"https://shop.example/cart", "--tls-max", "1.1"}, []string{"=> the handshake fails: ", "client offered only unsupported versions"}},
 	{[]string{"https://shop.example/%zz"}, []string{"=> 400: the request breaks a rule of HTTP: malformed path\n"}},
 	{[]string{"http://b\u00fccher.example:81/x"}, []string{"GET http://xn--bcher-kva.example:81/x\n", "=> 404"}},
-	{[]string{"http://[::1]:81/x"}, []string{"=> 404", "port 81"}},
+	{[]string{"http://[::1]:81/x", "-o", "table"}, []string{"=> 404", "port 81"}},
 	{[]string{"http://nobody.example", "-X", "get"}, []string{"get http://nobody.example\n", "the client means the method get, which is not GET"}},
 	{[]string{"http://any.example/cart", "-H", "Host: shop.example"}, []string{"=> 308 to https://shop.example/cart,"}},
 }
@@ -237,7 +237,7 @@ func TestExplainMistakes(t *testing.T) {
 		"there is a space in it":                                 {"http://a.example/a b", "--from", dir},
 		"there is no folder " + dir + "/gone":                    {"http://a.example/", "--from", dir + "/gone"},
 		"http://127.0.0.1:1 does not answer":                     {"http://a.example/", "--admin", "http://127.0.0.1:1"},
-		"no cluster found: write --kubeconfig FILE":              {"http://a.example/", "--kubeconfig", ""},
+		"/none: write --kubeconfig FILE":                         {"http://a.example/", "--kubeconfig", ""},
 		"a line break or NUL is in the question: no request can": {"http://a.example/", "--from", dir, "-H", "X: a\nY: b"},
 	} {
 		t.Setenv("KUBECONFIG", filepath.Join(dir, "none"))

@@ -45,7 +45,9 @@ func newRoot(p *process) *cobra.Command {
 		// What went wrong is one line; how to use the command is what --help is for.
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		Version:       thisBuild().version,
 	}
+	root.SetVersionTemplate(thisBuild().String() + "\n")
 	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)
 	root.SetFlagErrorFunc(flagError)
@@ -53,10 +55,27 @@ func newRoot(p *process) *cobra.Command {
 	for _, l := range listings() {
 		root.AddCommand(newList(p, l))
 	}
+	refuseOtherShells(root)
 	if p.name == pluginName || p.name == completerName {
 		asPlugin(root)
 	}
 	return root
+}
+
+// refuseOtherShells has completion say which shells it knows, where it would print its help for one that it does not know.
+func refuseOtherShells(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() == "completion" {
+			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+			cmd.Args = func(_ *cobra.Command, args []string) error {
+				if len(args) > 0 {
+					return fmt.Errorf("there is no completion for %q: write bash, zsh, fish or powershell", args[0])
+				}
+				return nil
+			}
+		}
+	}
 }
 
 // noArguments refuses what is neither a flag nor a flag's value.

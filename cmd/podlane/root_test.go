@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -42,6 +43,11 @@ func TestMistakesAreOneLine(t *testing.T) {
 		{"serve --from", []string{"flag needs an argument", "--from"}},
 		{"serve --from " + folder + " extra", []string{"podlane serve takes flags and no arguments", `"extra"`}},
 		{"serv", []string{`unknown command "serv"`, "serve"}},
+		{"completion tcsh", []string{`no completion for "tcsh"`, "write bash, zsh"}},
+		{"wait", []string{"name what to wait for", "ingress/NAME"}},
+		{"wait pod/x", []string{`"pod/x": Podlane does not serve objects of that kind`, "ingress/NAME"}},
+		{"routes --kubeconfig " + file, []string{"no cluster found in " + file, "--kubeconfig FILE", "--from DIR"}},
+		{"version -o yaml", []string{"--output", "json"}},
 		{"controller --kubeconfig " + folder + "/nowhere", []string{"--kubeconfig", "nowhere"}},
 		{"controller --kubeconfig " + file, []string{"--kubeconfig"}},
 		{"controller --publish-service=web", []string{"--publish-service", "write default/web"}},
@@ -140,6 +146,13 @@ func TestVersion(t *testing.T) {
 	code, stdout, stderr := podlane(t, "version")
 	if code != 0 || stderr != "" || !strings.HasPrefix(stdout, "podlane ") || !strings.Contains(stdout, "go1.") || strings.Count(stdout, "\n") != 1 {
 		t.Errorf("exit %d, stdout %q, stderr %q", code, stdout, stderr)
+	}
+	if code, again, _ := podlane(t, "--version"); code != 0 || again != stdout {
+		t.Errorf("--version: exit %d, %q", code, again)
+	}
+	var b struct{ Version, Commit, GoVersion, Platform string }
+	if code, out, _ := podlane(t, "version", "-o", "json"); code != 0 || json.Unmarshal([]byte(out), &b) != nil || !strings.Contains(stdout, b.Version+" (commit "+b.Commit+", "+b.GoVersion+", "+b.Platform+")") {
+		t.Errorf("-o json: exit %d, %q", code, out)
 	}
 	settings := []debug.BuildSetting{{Key: "vcs.revision", Value: "0123abc"}, {Key: "vcs.modified", Value: "true"}}
 	for _, tc := range []struct {

@@ -7,6 +7,8 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"podlane.dev/podlane/config"
 )
 
 // version and commit are set by the linker in releases: -X main.version=v1.2.3 -X main.commit=0123abc. Else the module's
@@ -14,15 +16,24 @@ import (
 var version, commit string
 
 func newVersion() *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version, the commit and the Go version",
-		Args:  noArguments,
+	output := config.NewOutput()
+	cmd := &cobra.Command{
+		Use:     "version [flags]",
+		Short:   "Print the version, the commit and the Go version",
+		Long:    "Print the version, the commit, the Go version and the platform of this program.",
+		Example: "  podlane version\n  podlane version -o json",
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), thisBuild())
+			b := thisBuild()
+			if output.Form == config.OutputJSON {
+				return writeJSON(cmd.OutOrStdout(), map[string]string{"version": b.version, "commit": b.commit, "goVersion": b.goVersion, "platform": b.platform})
+			}
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), b)
 			return err
 		},
 	}
+	bind(cmd, output)
+	return cmd
 }
 
 // thisBuild describes this program.

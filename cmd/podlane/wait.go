@@ -81,6 +81,9 @@ func newWait(p *process) *cobra.Command {
 
 // runWait returns nil once it is so.
 func runWait(ctx context.Context, p *process, o *waitOptions, args []string) (err error) {
+	if err := checkTargets(args, o.files); err != nil {
+		return err
+	}
 	at, err := findContext(o.source.Kubeconfig, o.source.Context)
 	if err != nil {
 		return err
@@ -157,11 +160,21 @@ func (w *waiting) choose(args, files []string, namespace string) error {
 	if len(w.targets) == 0 && len(files) > 0 {
 		return errors.New("--filename: there is no Ingress, Service, Secret or ConfigMap in it")
 	}
-	if len(w.targets) == 0 {
-		return errors.New("name what to wait for: podlane wait ingress/NAME, or -f FILE")
-	}
 	// What an Ingress names is judged by what the table has made of it, which must not be older.
 	slices.SortStableFunc(w.targets, func(a, b *target) int { return cmp.Compare(rankOf(a), rankOf(b)) })
+	return nil
+}
+
+// checkTargets finds what is wrong with the command line, which needs no cluster to be told.
+func checkTargets(args, files []string) error {
+	for _, written := range args {
+		if _, err := parseTarget(written, ""); err != nil {
+			return err
+		}
+	}
+	if len(args)+len(files) == 0 {
+		return errors.New("name what to wait for: podlane wait ingress/NAME, or -f FILE")
+	}
 	return nil
 }
 

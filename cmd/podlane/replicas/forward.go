@@ -21,6 +21,9 @@ import (
 // errClosed says that a Finder was closed.
 var errClosed = errors.New("closed")
 
+// errForbidden says that the user may not reach admin ports.
+var errForbidden = errors.New("your RBAC rights lack the verb create on pods/portforward")
+
 // forward is one Pod's admin port on this machine.
 type forward struct {
 	url    string
@@ -174,7 +177,7 @@ func (l *lastStatus) RoundTrip(r *http.Request) (*http.Response, error) {
 // explain says what a failure to forward means.
 func (d *podDialer) explain(err error, pod *corev1.Pod) error {
 	if d.last.code.Load() == http.StatusForbidden {
-		return fmt.Errorf("your RBAC rights lack the verb create on pods/portforward in namespace %s: %w", pod.Namespace, err)
+		return fmt.Errorf("%w in namespace %s: %w; ask for that right, or write --admin URL", errForbidden, pod.Namespace, err)
 	}
 	return fmt.Errorf("its admin port cannot be forwarded: %w", err)
 }

@@ -32,6 +32,8 @@ func (f *Finder) pods(ctx context.Context) ([]corev1.Pod, error) {
 		return nil, fmt.Errorf("find Podlane: your RBAC rights lack the verb list on pods %s: name Podlane's with --podlane-namespace, or its admin address with --admin: %w", where, err)
 	case apierrors.IsForbidden(err):
 		return nil, fmt.Errorf("find Podlane: your RBAC rights lack the verb list on pods %s: %w", where, err)
+	case apierrors.IsUnauthorized(err):
+		return nil, fmt.Errorf("find Podlane: the API server does not accept the credentials of your kubeconfig: log in again, or write --context: %w", err)
 	case err != nil:
 		return nil, fmt.Errorf("find Podlane's Pods: %w", err)
 	}

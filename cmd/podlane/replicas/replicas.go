@@ -145,12 +145,40 @@ func firstOf(n int, at func(int) Replica) (Replica, error) {
 			return r, nil
 		case r.Err != nil:
 			errs = append(errs, r.Err)
+			if errors.Is(r.Err, errForbidden) {
+				return Replica{}, &unreachable{errs} // the others are as forbidden
+			}
 		default:
 			errs = append(errs, fmt.Errorf("%s is not ready", &r))
 		}
 	}
-	return Replica{}, fmt.Errorf("no replica of Podlane can be asked: %w", errors.Join(errs...))
+	return Replica{}, &unreachable{errs}
 }
+
+// unreachable is why no replica can be asked.
+type unreachable struct{ errs []error }
+
+// maxReasons bounds what is told of a large installation: what is wrong with one is mostly wrong with all.
+const maxReasons = 3
+
+// Error returns the first reasons, and how many there are more.
+func (e *unreachable) Error() string {
+	text := "no replica of Podlane can be asked"
+	for i, err := range e.errs[:min(len(e.errs), maxReasons)] {
+		separator := "; "
+		if i == 0 {
+			separator = ": "
+		}
+		text += separator + err.Error()
+	}
+	if more := len(e.errs) - maxReasons; more > 0 {
+		text += fmt.Sprintf("; and %d more", more)
+	}
+	return text
+}
+
+// Unwrap returns all reasons.
+func (e *unreachable) Unwrap() []error { return e.errs }
 
 // Close ends what is forwarded, and waits until it has ended.
 func (f *Finder) Close() error {

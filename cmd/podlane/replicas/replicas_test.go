@@ -288,7 +288,15 @@ func TestWhatIsMissingIsSaid(t *testing.T) {
 		"admin pages are off":        {[]*pod{off}, "", Options{}, []string{"Pod podlane/off", "--admin-address is off"}},
 		"nobody listens in the Pod":  {[]*pod{refuses}, "", Options{}, []string{"Pod podlane/refuses", "port 9091", "connection refused in the Pod"}},
 		"nobody listens on the flag": {[]*pod{refuses}, "", Options{Port: 7}, []string{"port 7"}},
-		"none is ready":              {[]*pod{unready}, "", Options{}, []string{"podlane/unready is not ready"}},
+		"none is allowed": {
+			[]*pod{newPod("podlane", "a", "", corev1.ConditionTrue), newPod("podlane", "b", "", corev1.ConditionTrue)}, "/portforward", Options{},
+			[]string{"no replica of Podlane can be asked: Pod podlane/a: your RBAC rights lack the verb create on pods/portforward in namespace podlane", "--admin URL"},
+		},
+		"many fail": {
+			[]*pod{newPod("p", "a", "127.0.0.1:1", corev1.ConditionTrue), newPod("p", "b", "127.0.0.1:1", corev1.ConditionTrue), newPod("p", "c", "127.0.0.1:1", corev1.ConditionTrue), newPod("p", "d", "127.0.0.1:1", corev1.ConditionTrue)},
+			"", Options{}, []string{"; Pod p/c: ", "; and 1 more"},
+		},
+		"none is ready": {[]*pod{unready}, "", Options{}, []string{"podlane/unready is not ready"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newAPI(t, tc.pods...)
