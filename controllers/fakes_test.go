@@ -108,7 +108,11 @@ func (r *recorder) observer() Observer {
 			r.publish = append(r.publish, generation)
 			r.latency = append(r.latency, eventToLive)
 		},
-		OnProblems: func(byReason map[ingress.Reason]int) {
+		OnProblems: func(problems []ingress.Problem) {
+			byReason := map[ingress.Reason]int{}
+			for i := range problems {
+				byReason[problems[i].Reason]++
+			}
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			r.problems = append(r.problems, byReason)

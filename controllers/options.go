@@ -38,8 +38,8 @@ type Observer struct {
 	// OnPublish is told of each published Table: its generation (1, 2, …), how long Build took, and the time from the
 	// first watch event that it contains until it was live (for generation 1: since the mirror was complete).
 	OnPublish func(generation uint64, build, eventToLive time.Duration)
-	// OnProblems is told the number of Problems by reason whenever the list changes; reasons that are gone are absent.
-	OnProblems func(byReason map[ingress.Reason]int)
+	// OnProblems is told the Problems whenever the list changes. It must not change what it gets.
+	OnProblems func(problems []ingress.Problem)
 	// OnAddresses is told of each SetAddresses that an endpoint change caused, with the time since the first watch event it contains.
 	OnAddresses func(s router.Service, eventToSet time.Duration)
 	// OnBuildPanic is told of each Build that panicked, with the recovered value.

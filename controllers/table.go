@@ -165,11 +165,7 @@ func (p *publisher) setProblems(problems []ingress.Problem) {
 // tellProblems tells whoever counts Problems that they differ.
 func (p *publisher) tellProblems() {
 	if p.observer.OnProblems != nil {
-		byReason := map[ingress.Reason]int{}
-		for _, problem := range p.current() {
-			byReason[problem.Reason]++
-		}
-		p.observer.OnProblems(byReason)
+		p.observer.OnProblems(p.current())
 	}
 	p.problemsChanged()
 }

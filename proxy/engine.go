@@ -255,6 +255,9 @@ func (e *Engine) Generation() uint64 { return e.live.Load().generation }
 // Endpoints returns the state of every pool, for debug pages.
 func (e *Engine) Endpoints() []upstream.PoolStatus { return e.registry.Pools() }
 
+// EndpointCounts returns how many endpoints of pools that the live table uses are in which state.
+func (e *Engine) EndpointCounts() upstream.Counts { return e.registry.Counts() }
+
 // SetAddresses replaces the addresses of one Service: the key of byPort is the port's name. Ports without an entry have
 // none; a Service without a pool is ignored. The cost is that of the one Service.
 func (e *Engine) SetAddresses(s router.Service, byPort map[string][]router.Address) {

@@ -305,13 +305,7 @@ func clusterObserver(f *front, log logr.Logger) controllers.Observer {
 			log.V(1).Info("table published", "generation", generation, "routes", f.engine.Table().Len(),
 				"build", build.String(), "eventToLive", eventToLive.String())
 		},
-		OnProblems: func(byReason map[ingress.Reason]int) {
-			counts := make(map[string]int, len(byReason))
-			for reason, n := range byReason {
-				counts[string(reason)] = n
-			}
-			f.metrics.SetProblems(counts)
-		},
+		OnProblems:   func(problems []ingress.Problem) { showProblems(f.metrics, problems) },
 		OnAddresses:  func(_ router.Service, eventToSet time.Duration) { f.metrics.EndpointsLive(eventToSet) },
 		OnBuildPanic: func(any) { f.metrics.BuildFailed() },
 		OnLeading: func(leading bool) {

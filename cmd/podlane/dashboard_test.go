@@ -299,6 +299,38 @@ func readAlerts(t *testing.T) []alert {
 	return all
 }
 
+// TestAlertsOfWhatIsHeld: what `podlane serve` never shows, and a replica in a cluster does, fires.
+func TestAlertsOfWhatIsHeld(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds Prometheus's engine the first time")
+	}
+	var scrapes []scrape
+	now := time.Now().UnixMilli()
+	for n := range 4 {
+		text := fmt.Sprintf("# TYPE podlane_brake_held gauge\npodlane_brake_held{what=\"hosts\"} 60\npodlane_brake_held{what=\"endpoints\"} 0\n"+
+			"# TYPE podlane_brake_steps_total counter\npodlane_brake_steps_total{what=\"hosts\"} %d\npodlane_brake_steps_total{what=\"endpoints\"} 0\n"+
+			"# TYPE podlane_objects_held gauge\npodlane_objects_held 2\n", n/2)
+		scrapes = append(scrapes, scrape{At: now + int64(n)*15_000, Text: text, Target: map[string]string{"job": "podlane", "pod": "podlane-0", "namespace": "podlane"}})
+	}
+	want := []string{"PodlaneBrakeHolds", "PodlaneMassRemoval", "PodlaneObjectsHeld"}
+	var queries []string
+	for _, name := range want {
+		for _, a := range readAlerts(t) {
+			if a.Alert == name {
+				queries = append(queries, a.Expr)
+			}
+		}
+	}
+	if len(queries) != len(want) {
+		t.Fatalf("the rules are %q", queries)
+	}
+	for i, a := range evaluate(t, scrapes, queries) {
+		if a.Error != "" || a.Series != 1 {
+			t.Errorf("%s: %d series %v %s, want it to fire for one", want[i], a.Series, a.Values, a.Error)
+		}
+	}
+}
+
 func TestAlertsAreComplete(t *testing.T) {
 	seen := map[string]bool{}
 	for _, a := range readAlerts(t) {

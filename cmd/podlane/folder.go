@@ -158,7 +158,7 @@ func (d *folder) setProblems(problems []ingress.Problem) (before, now []ingress.
 	d.problems = problems
 	d.mu.Unlock()
 	if d.metrics != nil {
-		d.metrics.SetProblems(problemCounts(problems))
+		showProblems(d.metrics, problems)
 	}
 	return before, problems
 }

@@ -86,6 +86,7 @@ func newFront(o frontOptions, log logr.Logger) (*front, error) {
 	f.engine = proxy.New(options)
 	f.metrics.Follow(observe.Sources{
 		Connections: func() (int, int) { return f.engine.Connections(), f.engine.Idle() },
+		Endpoints:   f.endpointCounts,
 		Spool: func() observe.SpoolUsage {
 			s := f.engine.Spool()
 			return observe.SpoolUsage{Files: s.Files, Bytes: s.Bytes, Spilled: s.Spilled, Refused: s.Refused, Failed: s.Failed}

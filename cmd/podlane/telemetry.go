@@ -46,25 +46,19 @@ func upstreamObserver(m *observe.Metrics) upstream.Observer {
 
 // brakeObserver returns what counts steps that remove too much, and shows which are held.
 func brakeObserver(f *front) (func(controllers.BrakeStep), error) {
-	held := prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "podlane_brake_held", Help: "Hosts or endpoints that one step would have removed, and that stay for now.",
-	}, []string{"what"})
-	steps := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "podlane_brake_steps_total", Help: "Steps that removed more hosts or endpoints than --brake-percent, held or not.",
-	}, []string{"what"})
+	brake := observe.NewBrake()
 	for _, kind := range controllers.BrakeKinds() {
-		held.WithLabelValues(string(kind)).Set(0)
-		steps.WithLabelValues(string(kind)).Add(0)
+		brake.Watch(string(kind))
 	}
 	return func(s controllers.BrakeStep) {
 		number := 0
 		if s.Held {
 			number = s.Removed
 		}
-		if held.WithLabelValues(string(s.Kind)).Set(float64(number)); !s.Ended {
-			steps.WithLabelValues(string(s.Kind)).Inc()
+		if brake.Hold(string(s.Kind), number); !s.Ended {
+			brake.Stepped(string(s.Kind))
 		}
-	}, errors.Join(f.metrics.Register(held), f.metrics.Register(steps))
+	}, f.metrics.Register(brake)
 }
 
 // handshake returns the function that the engine runs for each encrypted connection: h's, counted.
@@ -141,11 +135,26 @@ func (f *front) spans() observe.SpanCounts {
 	return observe.SpanCounts{Sent: c.Sent, Failed: c.Failed, Dropped: c.Dropped}
 }
 
-// problemCounts returns the number of Problems by reason, as metrics take it.
-func problemCounts(problems []ingress.Problem) map[string]int {
-	counts := map[string]int{}
+// showProblems has metrics show the number of Problems by reason, and of the objects that stand in an earlier form because of one.
+func showProblems(m *observe.Metrics, problems []ingress.Problem) {
+	counts, held := map[string]int{}, map[ingress.Object]struct{}{}
 	for i := range problems {
-		counts[string(problems[i].Reason)]++
+		p := &problems[i]
+		counts[string(p.Reason)]++
+		if p.Effect == ingress.Kept && p.Reason != ingress.MassRemoval { // which is what the brake holds
+			held[p.Object] = struct{}{}
+		}
 	}
-	return counts
+	m.SetProblems(counts)
+	m.SetHeld(len(held))
+}
+
+// endpointCounts returns what metrics say of endpoints.
+func (f *front) endpointCounts() observe.EndpointCounts {
+	c := f.engine.EndpointCounts()
+	states := make(map[string]int, len(c.States))
+	for state, n := range c.States {
+		states[string(state)] = n
+	}
+	return observe.EndpointCounts{States: states, Empty: c.Empty}
 }

@@ -64,6 +64,28 @@ func TestSpansReachTheCollector(t *testing.T) {
 	eventually(t, want, func() bool { _, metrics := s.page("/metrics"); return strings.Contains(metrics, want) })
 }
 
+// Endpoints by state, and objects that stand in an earlier form: what a change breaks is shown until it is mended.
+func TestWhatIsHeldIsShown(t *testing.T) {
+	all := serviceOf("web", pod(t, "one"), pod(t, "two")) + "---\n" + serviceOf("none") + "---\n" +
+		ingressOf("web", "a.example", "/", "web") + "---\n" + ingressOf("none", "none.example", "/", "none") + "---\n"
+	limited := func(to string) string {
+		return annotated(ingressOf("limited", "b.example", "/", "web"), fmt.Sprintf("{podlane.dev/whitelist-source-range: %q}", to))
+	}
+	good := limited("127.0.0.0/8")
+	s := serve(t, map[string]string{"all.yaml": all, "other.yaml": good})
+	shows := func(lines ...string) {
+		t.Helper()
+		for _, line := range lines {
+			eventually(t, line, func() bool { _, metrics := s.page("/metrics"); return strings.Contains(metrics, "\n"+line+"\n") })
+		}
+	}
+	shows(`podlane_endpoints{state="ready"} 2`, `podlane_endpoints{state="ejected"} 0`, "podlane_services_without_endpoint 1", "podlane_objects_held 0")
+	s.write(t, "other.yaml", limited("nonsense"))
+	shows("podlane_objects_held 1")
+	s.write(t, "other.yaml", good)
+	shows("podlane_objects_held 0")
+}
+
 // What operators set for all that speaks OpenTelemetry holds here too, and what is of no use there is told of.
 func TestCollectorFromTheEnvironment(t *testing.T) {
 	to := new(collector.Collector)

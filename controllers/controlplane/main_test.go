@@ -167,7 +167,11 @@ func run(t *testing.T, config *rest.Config, o controllers.Options) *replica {
 			defer r.mu.Unlock()
 			r.set = append(r.set, eventToSet)
 		},
-		OnProblems: func(byReason map[ingress.Reason]int) {
+		OnProblems: func(problems []ingress.Problem) {
+			byReason := map[ingress.Reason]int{}
+			for i := range problems {
+				byReason[problems[i].Reason]++
+			}
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			r.problems = byReason

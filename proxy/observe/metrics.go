@@ -258,5 +258,8 @@ func (m *Metrics) EndpointsLive(d time.Duration) { m.eventToLive.Observe(d.Secon
 // SetProblems replaces the number of Problems by reason. The caller must not change byReason any more.
 func (m *Metrics) SetProblems(byReason map[string]int) { m.state.problems.Store(&byReason) }
 
+// SetHeld records how many objects are broken and stand in the form that they had before.
+func (m *Metrics) SetHeld(n int) { m.state.held.Store(int64(n)) }
+
 // SetSynced records when the cluster, or the folder of manifests, was last known to be what is served.
 func (m *Metrics) SetSynced(t time.Time) { m.state.synced.Store(&t) }

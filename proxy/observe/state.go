@@ -14,6 +14,7 @@ type state struct {
 	generation atomic.Uint64
 	routes     atomic.Int64
 	problems   atomic.Pointer[map[string]int]
+	held       atomic.Int64
 	synced     atomic.Pointer[time.Time]
 	role       atomic.Int32 // a Role
 	sources    atomic.Pointer[Sources]
@@ -32,14 +33,14 @@ type state struct {
 type stateDescs struct {
 	info, generation, routes, problems, syncAge, logWritten, logDropped, expiry, certificates *prometheus.Desc
 
-	leader, idle, spoolFiles, spoolBytes, spooled, bound, maxSeries, steps *prometheus.Desc
+	leader, idle, spoolFiles, spoolBytes, spooled, bound, maxSeries, steps, held, endpoints, empty *prometheus.Desc
 }
 
 // list returns all of them.
 func (d *stateDescs) list() []*prometheus.Desc {
 	return []*prometheus.Desc{
 		d.info, d.generation, d.routes, d.problems, d.syncAge, d.logWritten, d.logDropped, d.expiry, d.certificates,
-		d.leader, d.idle, d.spoolFiles, d.spoolBytes, d.spooled, d.bound, d.maxSeries, d.steps,
+		d.leader, d.idle, d.spoolFiles, d.spoolBytes, d.spooled, d.bound, d.maxSeries, d.steps, d.held, d.endpoints, d.empty,
 	}
 }
 
@@ -55,6 +56,16 @@ type Sources struct {
 	Connections func() (open, idle int)
 	// Spool returns what is on disk.
 	Spool func() SpoolUsage
+	// Endpoints returns the numbers of endpoints; nil where nobody knows them.
+	Endpoints func() EndpointCounts
+}
+
+// EndpointCounts are numbers of endpoints.
+type EndpointCounts struct {
+	// States has how many are in each state, which is from a closed set of the caller.
+	States map[string]int
+	// Empty is how many ports of Services have no endpoint that gets requests.
+	Empty int
 }
 
 // Follow adds what is asked at each scrape. There is none before.
@@ -85,6 +96,9 @@ func (s *state) init(o MetricsOptions) {
 		generation:   desc("podlane_table_generation", "Generation of the live table."),
 		routes:       desc("podlane_table_routes", "Routes of the live table."),
 		problems:     desc("podlane_problems", "Mistakes in objects, by kind.", "reason"),
+		held:         desc("podlane_objects_held", "Objects that are broken and stand in the form that they had before."),
+		endpoints:    desc("podlane_endpoints", "Endpoints of the Services that routes send to, by state.", "state"),
+		empty:        desc("podlane_services_without_endpoint", "Ports of Services that routes send to and that have no endpoint for requests."),
 		syncAge:      desc("podlane_last_sync_age_seconds", "Time since the source of objects was last known to be what is served."),
 		logWritten:   desc("podlane_access_log_written_lines_total", "Lines of the access log that were written."),
 		logDropped:   desc("podlane_access_log_dropped_lines_total", "Lines of the access log that were dropped, because the queue was full or the write failed.", "reason"),
@@ -125,6 +139,7 @@ func (s *state) Collect(c chan<- prometheus.Metric) {
 			gauge(s.desc.problems, float64(n), reason)
 		}
 	}
+	gauge(s.desc.held, float64(s.held.Load()))
 	total := func(desc *prometheus.Desc, v uint64, labels ...string) {
 		c <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(v), labels...)
 	}
@@ -143,6 +158,13 @@ func (s *state) Collect(c chan<- prometheus.Metric) {
 	gauge(s.desc.maxSeries, float64(bound.Max))
 	gauge(s.desc.steps, float64(bound.Steps))
 	if sources := s.sources.Load(); sources != nil {
+		if sources.Endpoints != nil {
+			counts := sources.Endpoints()
+			for name, n := range counts.States {
+				gauge(s.desc.endpoints, float64(n), name)
+			}
+			gauge(s.desc.empty, float64(counts.Empty))
+		}
 		_, idle := sources.Connections()
 		gauge(s.desc.idle, float64(idle))
 		spool := sources.Spool()

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"errors"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -272,6 +273,30 @@ func TestPoolsAreInOrder(t *testing.T) {
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %v", got)
+	}
+	if c := r.Counts(); c.States[StateReady] != 3 || len(c.States) != 5 || c.Empty != 3 {
+		t.Errorf("%+v", c)
+	}
+}
+
+// Counts says of each Endpoint what Pools does.
+func TestCounts(t *testing.T) {
+	r := registry(t, Options{MaxFails: 1})
+	p, _ := r.Ensure(router.ServicePort{Namespace: "a", Name: "b"})
+	unready, serving := pod(3), pod(4)
+	unready.Ready, serving.Ready, serving.Serving, serving.Terminating = false, false, true, true
+	r.SetAddresses(router.Service{Namespace: "a", Name: "b"}, map[string][]router.Address{"": {pod(1), pod(2), unready, serving}})
+	byUID(t, p, "u1").fail(Refused)
+	other, _ := r.Ensure(router.ServicePort{Namespace: "a", Name: "c"})
+	r.SetAddresses(router.Service{Namespace: "a", Name: "c"}, map[string][]router.Address{"": {serving}})
+	want := map[State]int{StateReady: 0, StateServing: 0, StateUnready: 0, StateEjected: 0, StateDraining: 0}
+	for _, s := range []PoolStatus{p.Status(), other.Status()} {
+		for _, e := range s.Endpoints {
+			want[e.State]++
+		}
+	}
+	if c := r.Counts(); !maps.Equal(c.States, want) || c.Empty != 0 || want[StateReady] == 0 || want[StateServing] == 0 || want[StateUnready] == 0 || want[StateEjected] == 0 {
+		t.Errorf("%+v, want %v", c, want)
 	}
 }
 

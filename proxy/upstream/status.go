@@ -46,14 +46,7 @@ type EndpointStatus struct {
 
 // Pools returns the state of every Pool that a table uses, ordered by Service and port, and by address within.
 func (r *Registry) Pools() []PoolStatus {
-	r.mu.Lock()
-	var pools []*Pool
-	for _, s := range r.services {
-		for _, p := range s.ports {
-			pools = append(pools, p)
-		}
-	}
-	r.mu.Unlock()
+	pools := r.all()
 	all := make([]PoolStatus, 0, len(pools))
 	for _, p := range pools {
 		if s, used := p.status(); used {
@@ -65,6 +58,49 @@ func (r *Registry) Pools() []PoolStatus {
 		return cmp.Or(strings.Compare(x.Namespace, y.Namespace), strings.Compare(x.Name, y.Name), strings.Compare(x.Port, y.Port))
 	})
 	return all
+}
+
+// Counts are numbers of Endpoints of the Pools that a table uses.
+type Counts struct {
+	// States has every state, and how many are in it.
+	States map[State]int
+	// Empty is the number of Pools without an Endpoint that gets traffic, one that is ejected among them.
+	Empty int
+}
+
+// Counts returns the numbers of now. It is cheaper than Pools, and made for every scrape.
+func (r *Registry) Counts() Counts {
+	c := Counts{States: map[State]int{StateReady: 0, StateServing: 0, StateUnready: 0, StateEjected: 0, StateDraining: 0}}
+	for _, p := range r.all() {
+		p.mu.Lock()
+		if !p.swept && p.unusedAt == 0 {
+			used := 0
+			for _, e := range p.known {
+				if e.state().inUse() {
+					used++
+				}
+				c.States[e.shown()]++
+			}
+			if used == 0 {
+				c.Empty++
+			}
+		}
+		p.mu.Unlock()
+	}
+	return c
+}
+
+// all returns every Pool.
+func (r *Registry) all() []*Pool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var pools []*Pool
+	for _, s := range r.services {
+		for _, p := range s.ports {
+			pools = append(pools, p)
+		}
+	}
+	return pools
 }
 
 // Status returns the state of p, whether a table uses it or not.
@@ -99,23 +135,28 @@ func (p *Pool) look() PoolStatus {
 	return s
 }
 
+// shown returns e's state for those who look.
+func (e *Endpoint) shown() State {
+	switch st := e.state(); {
+	case st == gone:
+		return StateDraining
+	case st == unready:
+		return StateUnready
+	case e.ejected.Load() != 0:
+		return StateEjected
+	case st == fallback:
+		return StateServing
+	}
+	return StateReady
+}
+
 func (e *Endpoint) status(now int64) EndpointStatus {
 	s := EndpointStatus{
 		AddrPort: e.id.addr, Pod: e.pod, UID: e.id.uid, Node: e.node, Zone: e.zone, InFlight: e.InFlight(),
 		FirstByte: time.Duration(e.answers.Load()),
 	}
-	switch st := e.state(); {
-	case st == gone:
-		s.State = StateDraining
-	case st == unready:
-		s.State = StateUnready
-	case e.ejected.Load() != 0:
-		s.State = StateEjected
+	if s.State = e.shown(); s.State == StateEjected {
 		s.EjectedFor = max(0, time.Duration(e.ejected.Load()-now))
-	case st == fallback:
-		s.State = StateServing
-	default:
-		s.State = StateReady
 	}
 	e.pool.health.mu.Lock()
 	if h := &e.health; now-h.since <= int64(e.pool.registry.o.FailTimeout) {

@@ -37,7 +37,13 @@ func allMetrics(t *testing.T) []*dto.MetricFamily {
 	m.SetProblems(map[string]int{"X": 1})
 	m.SetRole(observe.Leader)
 	m.Published(observe.Publication{})
-	m.Follow(observe.Sources{Connections: func() (int, int) { return 0, 0 }, Spool: func() observe.SpoolUsage { return observe.SpoolUsage{} }})
+	m.Follow(observe.Sources{Connections: func() (int, int) { return 0, 0 }, Spool: func() observe.SpoolUsage { return observe.SpoolUsage{} },
+		Endpoints: func() observe.EndpointCounts { return observe.EndpointCounts{States: map[string]int{"ready": 1}} }})
+	brake := observe.NewBrake()
+	brake.Watch("hosts")
+	if err := m.Register(brake); err != nil {
+		t.Fatal(err)
+	}
 	if err := m.Register(observe.NewSpans(func() observe.SpanCounts { return observe.SpanCounts{} })); err != nil {
 		t.Fatal(err)
 	}
