@@ -289,3 +289,19 @@ metricRelabelings:
 {{- define "podlane.scrapeLimits" -}}
 sampleLimit: {{ int .sampleLimit }}
 {{- end -}}
+
+{{/* What is to be said where the PodDisruptionBudget lets no Pod go, "" where it lets one. */}}
+{{- define "podlane.stuckDrains" -}}
+{{- $c := .Values.controller -}}
+{{- $replicas := $c.replicaCount -}}
+{{- if $c.autoscaling.enabled -}}{{- $replicas = $c.autoscaling.minReplicas -}}{{- end -}}
+{{- if and (eq $c.kind "Deployment") (gt (int $replicas) 1) -}}
+{{- $most := toString $c.maxUnavailable -}}
+{{- $least := toString $c.minAvailable -}}
+{{- if or (has $most (list "0" "0%")) (and (eq $most "") (or (eq $least "100%") (and (not (hasSuffix "%" $least)) (ge (int $least) (int $replicas))))) -}}
+{{- $given := printf "controller.minAvailable is %s of %d replicas" $least (int $replicas) -}}
+{{- if $most -}}{{- $given = printf "controller.maxUnavailable is %s" $most -}}{{- end -}}
+{{ $given }}: no Pod may be evicted then, and `kubectl drain` of a node with one of them waits for ever.
+{{- end -}}
+{{- end -}}
+{{- end -}}

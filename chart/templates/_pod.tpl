@@ -51,8 +51,28 @@ rollingUpdate:
 {{- if $context -}}{{- toYaml $context -}}{{- end -}}
 {{- end -}}
 
+{{/* Refuses labels that are the chart's own: its selectors use them. A schema could not say where they stand. */}}
+{{- define "podlane.checkLabels" -}}
+{{- $c := .Values.controller -}}
+{{- $service := $c.service -}}
+{{- $own := list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" -}}
+{{- range $where, $labels := dict "commonLabels" .Values.commonLabels "controller.labels" $c.labels "controller.podLabels" $c.podLabels
+    "controller.service.labels" $service.labels "controller.service.external.labels" $service.external.labels
+    "controller.service.internal.labels" $service.internal.labels "controller.metrics.service.labels" $c.metrics.service.labels
+    "controller.metrics.serviceMonitor.additionalLabels" $c.metrics.serviceMonitor.additionalLabels
+    "controller.metrics.podMonitor.additionalLabels" $c.metrics.podMonitor.additionalLabels
+    "controller.metrics.prometheusRule.additionalLabels" $c.metrics.prometheusRule.additionalLabels -}}
+{{- range $label := $own -}}
+{{- if hasKey ($labels | default dict) $label -}}
+{{- fail (printf "%s: leave out %s, by which the chart's selectors find the Pods; nameOverride and the release's name give it its value" $where $label) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* Refuses what cannot work together in the Pods, with the reason. */}}
 {{- define "podlane.checkPod" -}}
+{{- include "podlane.checkLabels" . -}}
 {{- $c := .Values.controller -}}
 {{- $shutdown := add (int $c.drainDelaySeconds) (int $c.shutdownTimeoutSeconds) -}}
 {{- if ge (int $shutdown) (int $c.terminationGracePeriodSeconds) -}}

@@ -135,6 +135,30 @@ func TestNames(t *testing.T) {
 	}
 }
 
+// The notes say where a budget lets no Pod go, and only there.
+func TestNotesOfBudgets(t *testing.T) {
+	t.Parallel()
+	for set, want := range map[string]string{
+		"controller.minAvailable=1":            "",
+		"controller.minAvailable=50%":          "",
+		"controller.maxUnavailable=1":          "",
+		"controller.minAvailable=2":            "controller.minAvailable is 2 of 2 replicas",
+		"controller.minAvailable=100%":         "controller.minAvailable is 100% of 2 replicas",
+		"controller.maxUnavailable=0%":         "controller.maxUnavailable is 0%",
+		"controller.autoscaling.enabled=true":  "",
+		"controller.autoscaling.minReplicas=1": "",
+	} {
+		notes, err := tools.Notes(t.Context(), render.Release{Name: "edge", Namespace: "podlane", Set: []string{set}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		const told = "no Pod may be evicted then"
+		if strings.Contains(notes, told) != (want != "") || !strings.Contains(notes, want) {
+			t.Errorf("%s: want %q in\n%s", set, want, notes)
+		}
+	}
+}
+
 func TestNotes(t *testing.T) {
 	for name, r := range releases(t) {
 		t.Run(name, func(t *testing.T) {
