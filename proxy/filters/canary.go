@@ -37,7 +37,9 @@ func canaryKeys() []policy.Key {
 		},
 		{
 			Name: "canary-by-header-pattern", Kind: policy.String, Default: "none", Example: "^(beta|next)$",
-			Doc: "A regular expression (RE2) in the place of canary-by-header-value, which goes before it.",
+			Doc: "A regular expression (RE2) in the place of canary-by-header-value, which goes before it. With one that is none, requests that have the field do not " +
+				"go to the canary.",
+			Differs: "regular expressions are RE2",
 		},
 		{
 			Name: "canary-by-cookie", Kind: policy.String, Default: "none", Example: "canary",

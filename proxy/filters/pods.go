@@ -1,7 +1,9 @@
 package filters
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 
 	"podlane.dev/podlane/router"
 	"podlane.dev/podlane/router/policy"
@@ -21,11 +23,15 @@ func BackendProtocol() Policy {
 				"are passed on as they come; Pods that speak it get no WebSockets (501).",
 			Keys: []policy.Key{{
 				Name: key, Kind: policy.String, Default: "HTTP", Example: "GRPC",
-				Doc: "HTTP or HTTPS (HTTP/1.1), AUTO_HTTP (what the client used: HTTP or HTTPS), GRPC or GRPCS (HTTP/2, in clear or over TLS).",
+				Doc:     "HTTP or HTTPS (HTTP/1.1), AUTO_HTTP (what the client used: HTTP or HTTPS), GRPC or GRPCS (HTTP/2, in clear or over TLS).",
+				Differs: "FCGI is refused: FastCGI is not HTTP",
 			}},
 			IfInvalid: policy.Deny,
 			Parse: func(v policy.Values) (router.PodScheme, error) {
 				s, ok := router.ParsePodScheme(v.Text(key, ""))
+				if strings.EqualFold(v.Text(key, ""), "FCGI") {
+					return s, errors.New(key + ": FastCGI is not HTTP: put a server that speaks HTTP beside the application, and write what it speaks")
+				}
 				if !ok {
 					return s, &policy.ValueError{Key: key, Value: v[key], Want: `"HTTP", "HTTPS", "AUTO_HTTP", "GRPC" or "GRPCS"`}
 				}

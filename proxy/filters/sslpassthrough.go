@@ -32,6 +32,8 @@ func SSLPassthrough() Policy {
 				{
 					Name: passthroughKey, Kind: policy.Bool, Default: "false", Example: "true",
 					Doc: "Passes TLS for the rule's host through to the Pods of its path /.",
+					Differs: "connections go to Pods, not to the Service's clusterIP; Ingresses of namespaces that do not own the host have no say, and a host that asks its " +
+						"clients for certificates has none passed through",
 				},
 				{
 					Name: passthroughHeader, Kind: policy.String, Default: "off", Example: "v2",
