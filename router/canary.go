@@ -17,8 +17,8 @@ type Canary struct {
 	// Header is the field that decides: "always" and "never", or, where one of them is set, Value, or what Pattern matches.
 	Header, Value string
 	Pattern       *regexp.Regexp
-	// Broken says that there is a pattern that cannot be had: requests that have the Header do not go to the canary.
-	Broken bool
+	// Broken is why a pattern cannot be had, nil where nothing is wrong: requests that have the Header do not go to the canary then.
+	Broken error
 	// Cookie is the cookie that decides, by "always" and "never".
 	Cookie string
 	// Weight of Total requests go to the canary where neither decides.
@@ -40,13 +40,21 @@ func (c Canary) String() string {
 	if c.Pattern != nil {
 		text += fmt.Sprintf(" ~ %q", c.Pattern)
 	}
-	if c.Broken {
+	if c.Broken != nil {
 		text += " of which the pattern is broken"
 	}
 	if c.Cookie != "" {
 		text += ", cookie " + c.Cookie
 	}
 	return text
+}
+
+// Omitted tells of a pattern that cannot be had.
+func (c Canary) Omitted() []policy.Omission {
+	if c.Broken == nil {
+		return nil
+	}
+	return []policy.Omission{{Key: "canary-by-header-pattern", Message: c.Broken.Error() + "; until then requests that have the field do not go to the canary"}}
 }
 
 // Alternative is the canary of a Route: its Backend is the Route's second. It is immutable.

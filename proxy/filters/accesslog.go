@@ -122,7 +122,7 @@ func AccessLog() Policy {
 					Name: "skip-access-log-urls", Kind: policy.List, Where: policy.ConfigMap, Default: "none", Example: "/healthz, ~^/static/",
 					Doc: "Leaves out requests for these: path and query as the client sends them, without regard to case; or, behind ~ or ~*, a regular " +
 						"expression (RE2) with or without regard to case that matches a part of them.",
-					Differs: "regular expressions are RE2",
+					Lacks: "regular expressions are RE2",
 				},
 				{
 					Name: "enable-access-log-for-default-backend", Kind: policy.Bool, Where: policy.ConfigMap, Default: "true", Example: "false",

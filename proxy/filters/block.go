@@ -44,13 +44,13 @@ func Block() Policy {
 				},
 				{
 					Name: "block-user-agents", Where: policy.ConfigMap, Closes: true, Kind: policy.List, Default: "none", Example: "EvilBot/1.0, ~*scraper",
-					Doc:     "Values of the field User-Agent: a text stands for itself, without regard to case; one that begins with ~ or ~* is a regular expression (RE2), with or without regard to it.",
-					Differs: "regular expressions are RE2's: one that needs more, such as (?!…), closes all routes until it is changed",
+					Doc:   "Values of the field User-Agent: a text stands for itself, without regard to case; one that begins with ~ or ~* is a regular expression (RE2), with or without regard to it.",
+					Lacks: "regular expressions are RE2's: one that needs more, such as (?!…), closes all routes until it is changed",
 				},
 				{
 					Name: "block-referers", Where: policy.ConfigMap, Closes: true, Kind: policy.List, Default: "none", Example: "https://spam.example/, ~*casino",
-					Doc:     "Values of the field Referer, written as in block-user-agents.",
-					Differs: "regular expressions are RE2's: one that needs more, such as (?!…), closes all routes until it is changed",
+					Doc:   "Values of the field Referer, written as in block-user-agents.",
+					Lacks: "regular expressions are RE2's: one that needs more, such as (?!…), closes all routes until it is changed",
 				},
 			},
 			IfInvalid: policy.Deny,

@@ -39,7 +39,7 @@ func canaryKeys() []policy.Key {
 			Name: "canary-by-header-pattern", Kind: policy.String, Default: "none", Example: "^(beta|next)$",
 			Doc: "A regular expression (RE2) in the place of canary-by-header-value, which goes before it. With one that is none, requests that have the field do not " +
 				"go to the canary.",
-			Differs: "regular expressions are RE2",
+			Lacks: "regular expressions are RE2",
 		},
 		{
 			Name: "canary-by-cookie", Kind: policy.String, Default: "none", Example: "canary",
@@ -68,33 +68,25 @@ func parseCanary(v policy.Values) (router.Canary, error) {
 			return router.Canary{}, &policy.ValueError{Key: key, Value: v[key], Want: `a name of letters, digits and dashes, as in "X-Canary"`}
 		}
 	}
-	broken := parseCanaryPattern(v, &c)
-	switch {
-	case broken != nil && c.On:
-		return c, broken
-	case broken != nil:
-		return router.Canary{}, broken.Err
+	if parseCanaryPattern(v, &c); c.Broken != nil && !c.On {
+		return router.Canary{}, c.Broken
 	}
 	return c, needsCanary(v, &c)
 }
 
 // parseCanaryPattern reads the pattern of c. One that cannot be had leaves those for whom it would decide with the main Backend, as in ingress-nginx.
-func parseCanaryPattern(v policy.Values, c *router.Canary) *policy.HeldError {
+func parseCanaryPattern(v policy.Values, c *router.Canary) {
 	const key = "canary-by-header-pattern"
 	text := v.Text(key, "")
 	if text == "" || c.Value != "" {
-		return nil
+		return
 	}
 	compiled, err := policy.Regexp(text)
-	if err == nil && len(text) <= maxPattern {
-		c.Pattern = compiled
-		return nil
+	if err != nil || len(text) > maxPattern {
+		c.Broken = &policy.ValueError{Key: key, Value: text, Why: err, Want: fmt.Sprintf(`a regular expression (RE2) of at most %d bytes, as in "^(beta|next)$"`, maxPattern)}
+		return
 	}
-	c.Broken = true
-	return &policy.HeldError{
-		Err:  &policy.ValueError{Key: key, Value: text, Why: err, Want: fmt.Sprintf(`a regular expression (RE2) of at most %d bytes, as in "^(beta|next)$"`, maxPattern)},
-		Then: "requests that have the field do not go to the canary",
-	}
+	c.Pattern = compiled
 }
 
 const defaultCanaryTotal = 100
@@ -154,7 +146,7 @@ func decided(c *router.Canary, x *exchange.Exchange) (canary bool, by exchange.D
 // headerSays returns what the field of c's Header decides.
 func headerSays(c *router.Canary, value []byte) (canary, decided bool) {
 	switch {
-	case c.Broken:
+	case c.Broken != nil:
 		return false, true
 	case c.Value != "":
 		return true, string(value) == c.Value

@@ -81,7 +81,7 @@ func clientCertificateKeys() []policy.Key {
 			Name: "auth-tls-match-cn", Kind: policy.String, Default: "none", Example: "CN=client-[0-9]+",
 			Doc: "A regular expression (RE2) that begins with CN= and must match the client's name: its distinguished name, from a CN on. " +
 				"It may match a part: end it with (,|$) to match all of the CN.",
-			Differs: "regular expressions are RE2",
+			Lacks: "regular expressions are RE2",
 		},
 		{
 			Name: "auth-tls-error-page", Kind: policy.URL, Default: "none", Example: "https://www.example.com/no-certificate",

@@ -23,8 +23,8 @@ func BackendProtocol() Policy {
 				"are passed on as they come; Pods that speak it get no WebSockets (501).",
 			Keys: []policy.Key{{
 				Name: key, Kind: policy.String, Default: "HTTP", Example: "GRPC",
-				Doc:     "HTTP or HTTPS (HTTP/1.1), AUTO_HTTP (what the client used: HTTP or HTTPS), GRPC or GRPCS (HTTP/2, in clear or over TLS).",
-				Differs: "FCGI is refused: FastCGI is not HTTP",
+				Doc:   "HTTP or HTTPS (HTTP/1.1), AUTO_HTTP (what the client used: HTTP or HTTPS), GRPC or GRPCS (HTTP/2, in clear or over TLS).",
+				Lacks: "FCGI is refused: FastCGI is not HTTP",
 			}},
 			IfInvalid: policy.Deny,
 			Parse: func(v policy.Values) (router.PodScheme, error) {

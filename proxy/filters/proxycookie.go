@@ -29,13 +29,13 @@ func ProxyCookie() Policy {
 					Name: "proxy-cookie-domain", Kind: policy.String, Where: policy.Everywhere, Default: "off", Example: "app.internal example.com",
 					Doc: "A domain and what is written in its place, or \"off\". Case and a dot in front do not matter. A domain that begins with ~ is a regular " +
 						"expression (RE2); then $1 to $9 are its groups. The new domain may hold variables.",
-					Differs: "regular expressions are RE2",
+					Lacks: "regular expressions are RE2",
 				},
 				{
 					Name: "proxy-cookie-path", Kind: policy.String, Where: policy.Everywhere, Default: "off", Example: "~*^/app/(.+) /shop/$1",
 					Doc: "What a path begins with and what is written in its place, or \"off\". Behind ~ or ~* it is a regular expression (RE2) with or without " +
 						"regard to case, which stands for the whole path. The new path may hold variables.",
-					Differs: "regular expressions are RE2",
+					Lacks: "regular expressions are RE2",
 				},
 			},
 			IfInvalid: policy.Ignore,

@@ -20,7 +20,7 @@ func ProxyRedirect() Policy {
 					Name: "proxy-redirect-from", Kind: policy.String, Where: policy.Everywhere, Default: "off", Example: "~^http://[^/]+:8080/(.*)$",
 					Doc: "What the URL begins with; or, behind ~ or ~*, a regular expression (RE2) with or without regard to case, which stands for all of it. \"off\" " +
 						"and \"default\" rewrite nothing: a Pod never hears of the name that nginx's default is about.",
-					Differs: "regular expressions are RE2",
+					Lacks: "regular expressions are RE2",
 				},
 				{
 					Name: "proxy-redirect-to", Kind: policy.String, Where: policy.Everywhere, Default: "off", Example: "https://$host/$1",

@@ -28,12 +28,12 @@ func Rewrite() Policy {
 					Name: "rewrite-target", Kind: policy.String, Default: "the client's path", Example: "/$1",
 					Doc: "The path that Pods get in place of all of the client's; $1 to $9 are what the groups of the pattern matched. With http:// or https:// in front the client is sent there (302), and what " +
 						"groups matched is escaped. A \".\" in a path matches a character of UTF-8. A path that does not begin with a slash gets one.",
-					Differs: "paths are regular expressions of RE2: one that needs more has no route, and a Problem names what it needs",
+					Lacks: "paths are regular expressions of RE2: one that needs more has no route, and a Problem names what it needs",
 				},
 				{
 					Name: "use-regex", Kind: policy.Bool, Default: "false", Example: "true",
-					Doc:     "Makes paths patterns without rewriting them.",
-					Differs: "paths are regular expressions of RE2: one that needs more has no route, and a Problem names what it needs",
+					Doc:   "Makes paths patterns without rewriting them.",
+					Lacks: "paths are regular expressions of RE2: one that needs more has no route, and a Problem names what it needs",
 				},
 				{
 					Name: "x-forwarded-prefix", Kind: policy.String, Default: "none", Example: "/shop",

@@ -19,7 +19,8 @@ func ServerNames() Policy {
 				{
 					Name: "server-alias", Kind: policy.List, Default: "none", Example: "shop.example, *.shop.example, ~^shop[0-9]+[.]example$",
 					Doc:     "Names, with commas between them, whose requests are answered as those of the host: a host, a wildcard, or, behind a ~, a regular expression (RE2).",
-					Differs: "the name has a certificate of its own only where spec.tls lists it; otherwise clients get the default certificate; regular expressions are RE2",
+					Differs: "the name has a certificate of its own only where spec.tls lists it; otherwise clients get the default certificate",
+					Lacks:   "regular expressions are RE2",
 				},
 				{
 					Name: "from-to-www-redirect", Kind: policy.Bool, Default: "false", Example: "true",

@@ -233,11 +233,7 @@ func (r *policyReader) parseFamily(s *policySet, i int, keys map[string]given) (
 		parsed, err := parseValues(f, values, from)
 		s.looked.add(from.looked)
 		if err == nil {
-			return parsed, r.given(i, r.settings, from, keys)
-		}
-		held, holds := errors.AsType[*policy.HeldError](err)
-		if key := keyOf(err); holds && keys[key].annotation != "" {
-			s.report(annotationField(keys[key].annotation), Problem{Reason: InvalidAnnotation, Effect: Ignored, Message: oneLine(err) + "; until then " + held.Then})
+			s.omissions(parsed, keys)
 			return parsed, r.given(i, r.settings, from, keys)
 		}
 		for _, one := range split(err) {
@@ -258,6 +254,19 @@ func (r *policyReader) parseFamily(s *policySet, i int, keys map[string]given) (
 		if len(keys) == 0 {
 			usual := r.settings.of(s.mode)
 			return usual.byFamily[i], usual.given[i]
+		}
+	}
+}
+
+// omissions reports what in the annotations of a value has no effect.
+func (s *policySet) omissions(parsed any, keys map[string]given) {
+	partial, ok := parsed.(policy.Partial)
+	if !ok {
+		return
+	}
+	for _, o := range partial.Omitted() {
+		if annotation := keys[o.Key].annotation; annotation != "" {
+			s.report(annotationField(annotation), Problem{Reason: InvalidAnnotation, Effect: Ignored, Message: o.Message})
 		}
 	}
 }

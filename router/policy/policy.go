@@ -72,6 +72,8 @@ type Key struct {
 	Closes bool
 	// Differs says in what the key differs from ingress-nginx's of the same name; "" says that it does not, or that ingress-nginx has none.
 	Differs string
+	// Lacks says which values of ingress-nginx's the key does not take; "" says none. Who writes one has a Problem, so without one nothing differs.
+	Lacks string
 	// Example is a valid value; a test parses it.
 	Example string
 	// ExampleData is the data of the object that Example names, where the family reads one.
@@ -83,6 +85,14 @@ func (k *Key) InAnnotations() bool { return k.Where != ConfigMap }
 
 // InConfigMap says whether the key may be in the ConfigMap.
 func (k *Key) InConfigMap() bool { return k.Where != Annotation }
+
+// Difference returns Differs and Lacks in one.
+func (k *Key) Difference() string {
+	if k.Differs == "" || k.Lacks == "" {
+		return k.Differs + k.Lacks
+	}
+	return k.Differs + "; " + k.Lacks
+}
 
 // SettingName is the key in the ConfigMap.
 func (k *Key) SettingName() string { return cmp.Or(k.Setting, k.Name) }
@@ -149,7 +159,7 @@ type Family interface {
 	InvalidEffect() Effect
 	// IsGlobal says that the family is about the proxy and not about routes: its keys are all in the ConfigMap, and there is one value of it.
 	IsGlobal() bool
-	// ParseValues returns the immutable parsed value. The error names the key and says what to write instead; beside a *HeldError the value holds.
+	// ParseValues returns the immutable parsed value. The error names the key and says what to write instead.
 	ParseValues(Values, Source) (any, error)
 }
 

@@ -36,20 +36,6 @@ func (e *ValueError) Error() string {
 // Unwrap returns Why.
 func (e *ValueError) Unwrap() error { return e.Why }
 
-// HeldError is a mistake beside which the value that was parsed holds all the same: without it, more would be let through than anyone said.
-type HeldError struct {
-	// Err is the mistake.
-	Err error
-	// Then says what holds until it is corrected: "requests that have the field X-Canary go to the main Backend".
-	Then string
-}
-
-// Error says what is wrong.
-func (e *HeldError) Error() string { return e.Err.Error() }
-
-// Unwrap returns Err.
-func (e *HeldError) Unwrap() error { return e.Err }
-
 // quote quotes a value of a user for a message, cut to a length that a line can bear.
 func quote(value string) string {
 	const most = 80

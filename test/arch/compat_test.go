@@ -126,7 +126,7 @@ does, [MOVING.md](MOVING.md) how to move. ` + "`podlane migrate`" + ` says it fo
 			if s.refusal != nil {
 				return ""
 			}
-			return s.key.Differs
+			return s.key.Difference()
 		})
 		section(&b, part.title+" that are refused", "| name | why, and what to do instead |\n|---|---|\n", part.list, func(s standing) string {
 			if s.refusal == nil {
@@ -145,7 +145,7 @@ func count(b *strings.Builder, what string, list []standing) {
 		switch {
 		case s.refusal != nil:
 			refused++
-		case s.key.Differs != "":
+		case s.key.Difference() != "":
 			differ++
 		default:
 			exact++

@@ -233,8 +233,8 @@ func writeKey(b *strings.Builder, k *policy.Key) {
 		def += ", as ingress-nginx `" + k.Compat + "`"
 	}
 	doc := k.Doc
-	if k.Differs != "" {
-		doc += " Differs from ingress-nginx: " + k.Differs + "."
+	if difference := k.Difference(); difference != "" {
+		doc += " Differs from ingress-nginx: " + difference + "."
 	}
 	fmt.Fprintf(b, "| %s | %s | %s | %s | `%s` | %s |\n", name, where, k.Kind, def, k.Example, strings.ReplaceAll(strings.ReplaceAll(doc, "|", "\\|"), "\n", " "))
 }

@@ -159,17 +159,22 @@ func asked(hosts map[string]bool, i *networkingv1.Ingress, host string) bool {
 func annotations(i *networkingv1.Ingress) []string {
 	var names []string
 	for name := range i.Annotations {
-		_, name, _ = strings.Cut(name, "/")
-		for _, family := range config.Policies() {
-			for _, key := range family.FamilyKeys() {
-				if key.Alias == name && name != "" {
-					name = key.Name
-				}
-			}
-		}
-		names = append(names, name)
+		names = append(names, nameOf(name))
 	}
 	return names
+}
+
+// nameOf is the name of an annotation without its prefix, or of what it is an alias for.
+func nameOf(annotation string) string {
+	_, name, _ := strings.Cut(annotation, "/")
+	for _, family := range config.Policies() {
+		for _, key := range family.FamilyKeys() {
+			if key.Alias == name && name != "" {
+				name = key.Name
+			}
+		}
+	}
+	return name
 }
 
 // checkElsewhere looks for a test "folder:Name".

@@ -199,22 +199,3 @@ func coverSettings(t *testing.T, archive *txtar.Archive, shown map[string]*setti
 		c.shown = !maps.Equal(after.answers, before.answers)
 	}
 }
-
-// outcome is what a Snapshot comes to: its table, and the answers to a file's requests by name.
-type outcome struct {
-	table   string
-	answers map[string]string
-}
-
-func outcomeOf(t *testing.T, archive *txtar.Archive, s ingress.Snapshot) outcome {
-	t.Helper()
-	table, _ := ingress.Build(s, filters.Families(config.Policies()))
-	o := outcome{table.String(), map[string]string{}}
-	r := start(t, s, table)
-	for _, f := range archive.Files {
-		if name, ok := strings.CutPrefix(f.Name, "> "); ok {
-			o.answers[name] = r.exchange(t, f.Data)
-		}
-	}
-	return o
-}
