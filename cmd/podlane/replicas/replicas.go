@@ -163,18 +163,15 @@ const maxReasons = 3
 
 // Error returns the first reasons, and how many there are more.
 func (e *unreachable) Error() string {
-	text := "no replica of Podlane can be asked"
-	for i, err := range e.errs[:min(len(e.errs), maxReasons)] {
-		separator := "; "
-		if i == 0 {
-			separator = ": "
-		}
-		text += separator + err.Error()
+	told := min(len(e.errs), maxReasons)
+	reasons := make([]string, told, told+1)
+	for i := range reasons {
+		reasons[i] = e.errs[i].Error()
 	}
-	if more := len(e.errs) - maxReasons; more > 0 {
-		text += fmt.Sprintf("; and %d more", more)
+	if more := len(e.errs) - told; more > 0 {
+		reasons = append(reasons, fmt.Sprintf("and %d more", more))
 	}
-	return text
+	return "no replica of Podlane can be asked: " + strings.Join(reasons, "; ")
 }
 
 // Unwrap returns all reasons.
