@@ -443,6 +443,49 @@ func TestTimeoutsOfRoute(t *testing.T) {
 	}
 }
 
+// The time is that between bytes: an answer, and a tunnel, may take longer than that altogether.
+func TestReadTimeoutIsNotOfTheWhole(t *testing.T) {
+	const limit, pieces, pace = 2 * time.Second, 30, 100 * time.Millisecond
+	var longest atomic.Int64 // between two bytes of the Pod: a machine that stops for long says nothing of the proxy
+	pod := fakePod(t, func(_ int, c net.Conn, br *bufio.Reader) {
+		q, err := http.ReadRequest(br)
+		if err != nil {
+			return
+		}
+		head := fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", pieces)
+		if q.Header.Get("Upgrade") != "" {
+			head = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"
+		}
+		_, _ = io.WriteString(c, head)
+		for range pieces {
+			last := time.Now()
+			time.Sleep(pace) // what is slow is the Pod
+			_, _ = io.WriteString(c, "x")
+			longest.Store(max(longest.Load(), int64(time.Since(last))))
+		}
+	})
+	r := policyRig(t, proxy.Options{})
+	r.routeSaying(map[string]string{"proxy-read-timeout": limit.String()}, pod)
+	for _, upgrade := range []string{"Connection: close\r\n", "Connection: Upgrade\r\nUpgrade: x\r\n"} {
+		t.Run(strings.Fields(upgrade)[1], func(t *testing.T) {
+			c, err := net.Dial("tcp", r.addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			_ = c.SetDeadline(time.Now().Add(time.Minute))
+			_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a.test\r\n"+upgrade+"\r\n")
+			raw, _ := io.ReadAll(c)
+			if _, body, _ := strings.Cut(string(raw), "\r\n\r\n"); body != strings.Repeat("x", pieces) {
+				if gap := time.Duration(longest.Load()); gap > limit/2 {
+					t.Skipf("the machine is too busy: the Pod was silent for %v", gap)
+				}
+				t.Errorf("got %q", raw)
+			}
+		})
+	}
+}
+
 // A Pod that takes nothing of the request is given up after proxy-send-timeout.
 func TestSendTimeoutOfRoute(t *testing.T) {
 	release := make(chan struct{})

@@ -13,6 +13,7 @@ import (
 	"io"
 	"math/big"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -105,6 +106,7 @@ func TestServeClientCertificates(t *testing.T) {
 func TestServeClientCertificateAnnotations(t *testing.T) {
 	certificate, _ := secretOf(t, "tls", "secure.example")
 	authority, alice := clientsOf(t, "clients")
+	_, stranger := clientsOf(t, "others")
 	port := podOf(t, http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		fmt.Fprintf(w, "%s %.30s", q.Header.Get("ssl-client-verify"), q.Header.Get("ssl-client-cert"))
 	}))
@@ -131,6 +133,9 @@ func TestServeClientCertificateAnnotations(t *testing.T) {
 		{`auth-tls-error-page: "https://help.example/"`, nil, 302, ""},
 		{`auth-tls-pass-certificate-to-upstream: "true"`, []tls.Certificate{alice}, 200, "SUCCESS -----BEGIN%20CERTIFICATE-----"},
 		{`auth-tls-verify-depth: "0"`, []tls.Certificate{alice}, 200, "SUCCESS "},
+		{`auth-tls-verify-client: "optional"`, []tls.Certificate{stranger}, 400, ""},
+		{`auth-tls-verify-client: "optional_no_ca"`, []tls.Certificate{stranger}, 200, "FAILED:"},
+		{`auth-tls-verify-client: "optional_no_ca"`, nil, 200, "NONE "},
 		{`auth-tls-verify-client: "off"`, nil, 200, ""},
 	} {
 		text := c.annotation
@@ -150,6 +155,30 @@ func TestServeClientCertificateAnnotations(t *testing.T) {
 	s.says(`InvalidAnnotation \(Kept\): auth-tls-verify-client: "maybe" is not valid`)
 	if a := visit(t, s, &tls.Config{ServerName: "secure.example", InsecureSkipVerify: true}); a.status != 200 { //nolint:gosec // as above
 		t.Errorf("what held before %s: %d, want 200", invalid, a.status)
+	}
+}
+
+// TestServeAuthServiceKnowsTheCertificate: who asks a service about clients tells it what their certificates say.
+func TestServeAuthServiceKnowsTheCertificate(t *testing.T) {
+	certificate, _ := secretOf(t, "tls", "secure.example")
+	authority, alice := clientsOf(t, "clients")
+	asked := make(chan string, 1)
+	service := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, q *http.Request) {
+		asked <- fmt.Sprintf("%q %q %.29s", q.Header.Values("ssl-client-verify"), q.Header.Values("ssl-client-subject-dn"), q.Header.Get("ssl-client-cert"))
+	}))
+	defer service.Close()
+	annotations := fmt.Sprintf("  annotations: {auth-tls-secret: default/clients, auth-tls-pass-certificate-to-upstream: %q, auth-url: %q}\n", "true", service.URL)
+	annotations = strings.ReplaceAll(annotations, "auth-", "nginx.ingress.kubernetes.io/auth-")
+	s := serve(t, map[string]string{
+		"web.yaml": serviceOf("web", pod(t, "in")), "tls.yaml": certificate, "clients.yaml": authority,
+		"ingress.yaml": strings.Replace(withTLS("web", "secure.example", "web", "tls"), "  namespace: default\n", "  namespace: default\n"+annotations, 1),
+	}, "--external-name-allow=127.0.0.0/8")
+	config := &tls.Config{ServerName: "secure.example", InsecureSkipVerify: true, Certificates: []tls.Certificate{alice}} //nolint:gosec // the server's is no matter here
+	if a := visit(t, s, config); a.status != 200 || a.body != "this is in" {
+		t.Fatalf("%d %q", a.status, a.body)
+	}
+	if got, want := <-asked, `["SUCCESS"] ["CN=alice"] -----BEGIN%20CERTIFICATE-----`; got != want {
+		t.Errorf("the service is told %s, want %s", got, want)
 	}
 }
 
