@@ -117,9 +117,17 @@ func TestTracesAreSentByTheConfigMap(t *testing.T) {
 		r := newRig(t, proxy.Options{Policies: answerFamilies()})
 		// Nothing leaves for a minute but what leaves because there are as many as are sent together.
 		r.govern(tracesTo(t, &to, "otel-max-export-batch-size", "6", "otel-schedule-delay-millis", "60000"), pod)
-		ask(r, 4)
-		if spans, requests := len(to.Await(t, 12)), to.Requests(); spans != 12 || requests != 2 {
-			t.Errorf("%d spans in %d requests, want 12 in 2", spans, requests)
+		ask(r, 2)
+		to.Await(t, 6)
+	})
+	t.Run("no more together", func(t *testing.T) {
+		var to collector.Collector
+		r := newRig(t, proxy.Options{Policies: answerFamilies()})
+		r.govern(tracesTo(t, &to, "otel-max-export-batch-size", "6"), pod)
+		ask(r, 20)
+		to.Await(t, 60)
+		if n := to.Requests(); n < 10 {
+			t.Errorf("60 spans in %d requests, want at least 10", n)
 		}
 	})
 	t.Run("too many", func(t *testing.T) {
