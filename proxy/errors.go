@@ -115,7 +115,7 @@ func (s *session) replace(pod *pod) {
 // drop gives up an answer that nobody gets. What has come of it is read, so that a short one leaves the connection usable.
 func (s *session) drop(pod *pod) {
 	how := reusable
-	if err := s.headEarly(); err != nil || s.c.uploading {
+	if err := s.headEarly(); err != nil || s.c.uploading && !s.uploadOver() {
 		how = cutShort
 	}
 	if s.c.uploading {

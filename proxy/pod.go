@@ -27,6 +27,7 @@ type podSide interface {
 	Write([]byte) error
 	Flush() error
 	Finish() error
+	Takes(n int64) bool
 	Begun() bool
 	Started() bool
 	ReadResponse(*exchange.Exchange) error

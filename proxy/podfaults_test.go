@@ -438,6 +438,70 @@ func TestHTTP2PodAnswersEarly(t *testing.T) {
 	})
 }
 
+// So is one of a Pod that takes nothing, or nothing yet, however short the request is: whether it was read first or streams, and whether the Pod is done
+// with it or wants it all the same.
+func TestHTTP2PodAnswersWithoutRoom(t *testing.T) {
+	pod := fakePod(t, func(_ int, c net.Conn, br *bufio.Reader) {
+		if _, err := io.ReadFull(br, make([]byte, len(xhttp2.ClientPreface))); err != nil {
+			return
+		}
+		p := &rawPod{t: t, c: c, fr: xhttp2.NewFramer(c, br)}
+		p.fr.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+		p.enc = hpack.NewEncoder(&p.text)
+		_ = p.fr.WriteSettings(xhttp2.Setting{ID: xhttp2.SettingInitialWindowSize, Val: 0})
+		sizes := map[uint32]int{}
+		for {
+			f, err := p.fr.ReadFrame()
+			if err != nil {
+				return
+			}
+			switch f := f.(type) {
+			case *xhttp2.SettingsFrame:
+				if !f.IsAck() {
+					_ = p.fr.WriteSettingsAck()
+				}
+			case *xhttp2.MetaHeadersFrame:
+				done := f.PseudoValue("path") == "/done"
+				p.respond(f.StreamID, "begun ", done)
+				if !done {
+					_ = p.fr.WriteWindowUpdate(f.StreamID, 1<<20)
+				}
+			case *xhttp2.DataFrame:
+				sizes[f.StreamID] += len(f.Data())
+				_ = p.fr.WriteWindowUpdate(0, max(f.Length, 1))
+				if f.StreamEnded() {
+					_ = p.fr.WriteData(f.StreamID, true, fmt.Append(nil, sizes[f.StreamID]))
+				}
+			}
+		}
+	})
+	overClients(t, proxy.Options{}, func(t *testing.T, r *rig, c *http.Client, base string) {
+		t.Helper()
+		r.routeTo("a.test", router.Backend{Scheme: router.PodH2C}, pod)
+		for _, size := range []int{1, 1000, 5000, 20_000, 70_000, 300_000} {
+			for path, want := range map[string]string{"/done": "begun ", "/wanted": fmt.Sprint("begun ", size)} {
+				for _, length := range []int64{int64(size), -1} {
+					q, err := http.NewRequest(http.MethodPost, base+path, bytes.NewReader(make([]byte, size)))
+					if err != nil {
+						t.Fatal(err)
+					}
+					q.ContentLength = length
+					res, err := c.Do(q)
+					if err != nil {
+						t.Fatalf("%s, %d bytes, length %d: %v", path, size, length, err)
+					}
+					// A Pod that is done may be heard before the client has sent everything: then its connection ends behind the answer.
+					if got, err := io.ReadAll(res.Body); err != nil || string(got) != want {
+						t.Errorf("%s, %d bytes, length %d: %s %q, %v", path, size, length, res.Status, got, err)
+					}
+					res.Body.Close()
+				}
+			}
+		}
+		waitFor(t, "the requests to end", func() bool { return r.engine.Requests() == 0 })
+	})
+}
+
 // Pods come and go under load: what is under way ends where it began, and no client of a method that can be repeated sees it.
 func TestHTTP2PodsRoll(t *testing.T) {
 	hello := func(w http.ResponseWriter, q *http.Request) {

@@ -27,9 +27,8 @@ func (s *session) deliver(pod *pod) {
 	s.chain.filters.FilterResponse(x)
 	s.setCookie()
 	ok := s.relay(pod)
-	if s.c.uploading {
+	if s.c.uploading && !s.uploadOver() {
 		// The answer is complete and the request is not: what is left of it goes nowhere.
-		s.stopUpload()
 		ok = false
 	}
 	s.c.pod.Store(nil)
@@ -49,14 +48,10 @@ func (s *session) headEarly() error {
 	if !s.c.uploading {
 		return nil
 	}
-	if s.c.bodyRead.Load() {
-		// The Pod has everything: the goroutine is about to end.
-		err := <-s.c.uploaded
-		s.c.uploading = false
+	if s.c.bodyRead.Load() || s.spooled != nil {
+		// The client has sent everything. Whether the Pod takes it, which answers already, is not worth a wait of the client.
+		_, err := s.uploadResult()
 		return err
-	}
-	if s.spooled != nil {
-		return nil // the client has sent everything
 	}
 	return errEarly
 }

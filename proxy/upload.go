@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"io"
+	"time"
 
 	"podlane.dev/podlane/proxy/bodies"
 	"podlane.dev/podlane/proxy/exchange"
@@ -133,14 +134,14 @@ func (s *session) sendBody(pod *pod) error {
 	if x.Request.Body == nil {
 		return codec.Finish()
 	}
-	if s.whole && (s.spooled == nil || s.spooled.Length() <= inlineBody) {
+	if s.whole && (s.spooled == nil || s.spooled.Length() <= inlineBody) && codec.Takes(x.Request.Body.Length()) {
 		s.c.bodyMissing.Store(false)
 		if err := copyBody(codec, x.Request.Body); err != nil {
 			return err
 		}
 		return codec.Finish()
 	}
-	s.c.bodyMissing.Store(s.spooled == nil)
+	s.c.bodyMissing.Store(!s.whole)
 	if err := codec.Flush(); err != nil {
 		return err
 	}
@@ -258,6 +259,27 @@ func (s *session) stopUpload() {
 		c.wire.resumeRead()
 	}
 	c.uploading = false
+}
+
+// uploadOver ends an upload whose answer is complete, and reports whether the Pod has taken all of it. It is given a moment for the end of what
+// the client has sent: the last bytes and the answer to them cross.
+func (s *session) uploadOver() bool {
+	c := s.c
+	if ended, err := s.uploadResult(); ended {
+		return err == nil
+	}
+	if c.bodyRead.Load() {
+		moment := time.NewTimer(goneAfter)
+		defer moment.Stop()
+		select {
+		case err := <-c.uploaded:
+			c.uploading = false
+			return err == nil
+		case <-moment.C:
+		}
+	}
+	s.stopUpload()
+	return false
 }
 
 // uploadResult returns the error of an upload that has ended; ended is false while it goes on.

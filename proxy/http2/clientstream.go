@@ -119,6 +119,13 @@ func appendPath(b []byte, r *exchange.Request) []byte {
 // Write adds bytes of the request body.
 func (s *ClientStream) Write(p []byte) error { return s.write(p) }
 
+// Takes reports whether the windows that the Pod has given have room for n bytes of a request body, so that writing them is no wait for it.
+func (s *ClientStream) Takes(n int64) bool {
+	s.l.mu.Lock()
+	defer s.l.mu.Unlock()
+	return n <= s.send.window && n <= s.l.window
+}
+
 // Flush writes what is buffered.
 func (s *ClientStream) Flush() error { return s.flush() }
 
