@@ -167,12 +167,15 @@ func (e *events) write(ctx context.Context) time.Duration {
 }
 
 // due returns the Problem whose Event is next, nil for none: of those that have settled, one that has not failed more often than others, of
-// an object with the fewest Events, so that an object with a thousand Problems makes no other wait; of those that have not, the first that will.
+// an object with the fewest Events, in the namespace with the fewest, so that an object with a thousand Problems makes no other wait, nor does a tenant
+// with a thousand objects; of those that have not, the first that will.
 func (e *events) due() (next ingress.Problem, seen *seenProblem) {
+	// Of an object, and of a namespace: it has neither Kind nor Name.
 	told := map[ingress.Object]int{}
 	for p, k := range e.seen {
 		if k.written {
 			told[p.Object]++
+			told[ingress.Object{Namespace: p.Object.Namespace}]++
 		}
 	}
 	settled := time.Now().Add(-eventSettle)
@@ -186,7 +189,9 @@ func (e *events) due() (next ingress.Problem, seen *seenProblem) {
 			if !k.since.Before(seen.since) {
 				continue
 			}
-		case cmp.Or(cmp.Compare(k.failures, seen.failures), cmp.Compare(told[p.Object], told[next.Object]), k.since.Compare(seen.since), cmp.Compare(p.Field, next.Field)) >= 0:
+		case cmp.Or(cmp.Compare(k.failures, seen.failures), cmp.Compare(told[p.Object], told[next.Object]),
+			cmp.Compare(told[ingress.Object{Namespace: p.Object.Namespace}], told[ingress.Object{Namespace: next.Object.Namespace}]),
+			k.since.Compare(seen.since), cmp.Compare(p.Field, next.Field)) >= 0:
 			continue
 		}
 		next, seen = p, k

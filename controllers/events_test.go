@@ -308,6 +308,22 @@ func TestEventsAreFair(t *testing.T) {
 		if n := len(f.notes(t)); n != 301 {
 			t.Errorf("%d Events in the end, want 301", n)
 		}
+		// A tenant with hundreds of bad objects, and another with one.
+		many = nil
+		for i := range 300 {
+			many = append(many, problem("spec.rules[0]"))
+			many[i].Object.Name = fmt.Sprint("web", i)
+		}
+		f.set(f.events, many...)
+		time.Sleep(eventSettle + 10*time.Second)
+		other.Object.Namespace = "other"
+		f.set(f.events, append(many, other)...)
+		time.Sleep(eventSettle + time.Second)
+		synctest.Wait()
+		found := &eventsv1.EventList{}
+		if err := f.api.List(t.Context(), found, client.InNamespace("other")); err != nil || len(found.Items) != 1 {
+			t.Errorf("%d Events, %v: that of another tenant waits behind those of one", len(found.Items), err)
+		}
 	})
 }
 
