@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // Values are the annotations of one Ingress that belong to one Family, keyed by Key.Name. The methods parse a value by
@@ -213,8 +214,10 @@ func (v Values) URL(key string) (*url.URL, error) {
 	if !ok {
 		return nil, nil //nolint:nilnil // an absent key is neither a URL nor an error
 	}
-	u, err := url.Parse(strings.TrimSpace(s))
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
+	text := strings.TrimSpace(s)
+	u, err := url.Parse(text)
+	// net/url lets a fragment hold them.
+	if err != nil || strings.ContainsFunc(text, unicode.IsControl) || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
 		return nil, &ValueError{Key: key, Value: s, Want: `an absolute URL, as in "https://auth.example.com/check"`}
 	}
 	return u, nil
