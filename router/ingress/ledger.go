@@ -50,6 +50,9 @@ func newLedger() *ledger {
 
 // set replaces what a chunk found. It sorts problems in place and keeps the slice.
 func (l *ledger) set(c chunk, problems []Problem) {
+	for i := range problems {
+		problems[i].Message = bounded(problems[i].Message)
+	}
 	slices.SortFunc(problems, compareProblems)
 	old := l.chunks[c]
 	if slices.Equal(old, problems) {
@@ -76,6 +79,19 @@ func (l *ledger) set(c chunk, problems []Problem) {
 		o.stale = true
 		o.chunks = append(o.chunks, c)
 	}
+}
+
+// maxMessage is how long a Problem's Message may be, in bytes. Messages quote what users wrote, which may be 256 KiB.
+const maxMessage = 1000
+
+// bounded cuts what is too long out of the middle of a message: it ends with what becomes of the object.
+func bounded(message string) string {
+	if len(message) <= maxMessage {
+		return message
+	}
+	const cut = "…"
+	end := message[len(message)-maxMessage/4:]
+	return strings.ToValidUTF8(message[:maxMessage-len(end)-len(cut)], "") + cut + strings.ToValidUTF8(end, "")
 }
 
 // objectsOf yields the objects of sorted Problems, once each.
