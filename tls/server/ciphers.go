@@ -7,13 +7,21 @@ import (
 	"strings"
 )
 
+// maxList is how long a list may be, in bytes. All names that there are take less than half of it, and each word is looked for among all suites: tenants
+// write such lists, too.
+const maxList = 4096
+
 // ParseCipherSuites reads a list in the form of nginx's ssl_ciphers: names of OpenSSL ("ECDHE-RSA-AES128-GCM-SHA256") or
 // of IANA ("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"), between colons, commas or spaces; OpenSSL's words for sets
 // ("ECDHE+AESGCM", "HIGH") and "!" or "-" before what shall not be in the list. Empty text is the default. Words that only
 // order the list ("+", "@STRENGTH") are accepted and mean nothing, because crypto/tls orders by itself, and so
-// are suites of TLS 1.3, which are always on. It fails when nothing that can be offered is left.
+// are suites of TLS 1.3, which are always on. It fails when nothing that can be offered is left, and where the
+// list has more than 4,096 bytes.
 func ParseCipherSuites(text string) (List[uint16], error) {
 	var l List[uint16]
+	if len(text) > maxList {
+		return l, fmt.Errorf("a list of cipher suites has at most %d bytes, and this has %d", maxList, len(text))
+	}
 	var banned []uint16
 	given, known13 := words(text, " \t,:"), false
 	for _, word := range given {

@@ -57,6 +57,9 @@ func versionOf(word string) (uint16, bool) {
 // default. It fails when no name is known.
 func ParseCurves(text string) (List[tls.CurveID], error) {
 	var l List[tls.CurveID]
+	if len(text) > maxList {
+		return l, fmt.Errorf("a list of key exchanges has at most %d bytes, and this has %d", maxList, len(text))
+	}
 	for _, word := range words(text, " \t,:") {
 		if strings.EqualFold(word, "auto") {
 			return List[tls.CurveID]{}, nil
