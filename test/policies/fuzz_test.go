@@ -67,6 +67,9 @@ func checkWritten(t *testing.T, s ingress.Snapshot) {
 		if strings.ContainsAny(p.Message, "\r\n\x00") {
 			t.Fatalf("a Problem of more than one line: %q", p.Message)
 		}
+		if len(p.Message) > 1000 {
+			t.Fatalf("a Problem of %d bytes: %.300q", len(p.Message), p.Message)
+		}
 	}
 	runtime := filters.NewRuntime(0)
 	for r := range table.Routes() {
