@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -362,6 +363,74 @@ func TestGRPCStatusOfOwnAnswers(t *testing.T) {
 			if err != nil || res.StatusCode != row.status || got != row.grpc || row.grpc != "" && (len(b) > 0 || res.Header.Get("Grpc-Message") == "") {
 				t.Errorf("%s %s: %d, grpc-status %q, body %q, %v", row.host, row.kind, res.StatusCode, got, b, err)
 			}
+		}
+	})
+}
+
+// postGRPC posts a body as a gRPC client does, and returns the status of the answer, which ends with its head.
+func postGRPC(t *testing.T, c *http.Client, url string, body io.Reader) string {
+	t.Helper()
+	res, err := c.Post(url, "application/grpc", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	rest, err := io.ReadAll(res.Body)
+	if got := res.Header.Get("Grpc-Status"); got == "" || err != nil || res.StatusCode != 200 || len(rest) > 0 || len(res.Trailer) > 0 {
+		t.Errorf("%s: %d, grpc-status %q, body %q, trailers %v, %v: no answer of trailers only", url, res.StatusCode, got, rest, res.Trailer, err)
+	}
+	return res.Header.Get("Grpc-Status")
+}
+
+// Each failure of the proxy's own has the status that the gRPC project maps the one of HTTP to.
+func TestGRPCStatusOfFailures(t *testing.T) {
+	silent := fakePod(t, func(_ int, _ net.Conn, br *bufio.Reader) { _, _ = io.Copy(io.Discard, br) })
+	resets := fakePod(t, func(_ int, _ net.Conn, br *bufio.Reader) { _, _ = br.ReadByte() })
+	garbage := fakePod(t, func(_ int, c net.Conn, br *bufio.Reader) {
+		_, _ = br.ReadByte()
+		_, _ = io.WriteString(c, "HTTP/1.1 twohundred\r\n\r\n")
+	})
+	dead := closedPort(t)
+	fine := backend(t, hello)
+	families := []filters.Policy{filters.Limit(), filters.SourceRange(), filters.Auth(), filters.RequestBody()}
+	o := proxy.Options{Policies: families, Timeouts: proxy.Timeouts{Tunnel: 300 * time.Millisecond}} // which bounds the silence of gRPC
+	overHTTP2(t, o, func(t *testing.T, r *rig, c *http.Client, base string) {
+		t.Helper()
+		for name, row := range map[string]struct {
+			pod    string
+			values policy.Values
+			want   string
+		}{
+			"502, reset":      {resets, nil, "14"},
+			"502, garbage":    {garbage, nil, "14"},
+			"502, no connect": {dead, nil, "14"},
+			"504":             {silent, nil, "14"},
+			"403":             {fine, policy.Values{"denylist-source-range": "127.0.0.0/8"}, "7"},
+			"413":             {fine, policy.Values{"proxy-body-size": "3"}, "8"},
+			"429":             {fine, policy.Values{"limit-rps": "1", "limit-burst-multiplier": "1", "limit-req-status-code": "429"}, "14"},
+		} {
+			r.routeWith(row.pod, row.values, families...)
+			if name == "429" {
+				for range 3 {
+					res, err := c.Get(base + "/")
+					if err != nil {
+						t.Fatal(err)
+					}
+					res.Body.Close()
+				}
+			}
+			if got := postGRPC(t, c, base+"/p.S/M", strings.NewReader("ask for it")); got != row.want {
+				t.Errorf("%s: %s, want %s", name, got, row.want)
+			}
+			if name == "413" {
+				if got := postGRPC(t, c, base+"/p.S/M", io.MultiReader(strings.NewReader("ask "), strings.NewReader("in parts"))); got != row.want {
+					t.Errorf("413 of a body whose length is not said: %s, want %s", got, row.want)
+				}
+			}
+		}
+		r.publishUsers(fine, "basic", "u:{PLAIN}p\n")
+		if got := postGRPC(t, c, base+"/p.S/M", strings.NewReader("ask")); got != "16" {
+			t.Errorf("401: %s, want 16", got)
 		}
 	})
 }
