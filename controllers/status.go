@@ -77,8 +77,7 @@ func (s *status) enqueue(key types.NamespacedName) {
 
 // Reconcile implements reconcile.TypedReconciler.
 func (s *status) Reconcile(ctx context.Context, key types.NamespacedName) (reconcile.Result, error) {
-	term, leading := s.leadership.current()
-	if !leading {
+	if _, leading := s.leadership.current(); !leading {
 		return reconcile.Result{}, nil
 	}
 	addresses, known := s.source.addresses()
@@ -99,7 +98,8 @@ func (s *status) Reconcile(ctx context.Context, key types.NamespacedName) (recon
 		return reconcile.Result{}, fmt.Errorf("wait for a turn to write status: %w", err)
 	}
 	// The lease may have run out meanwhile, with the end of the term yet to come: this process may have stood still.
-	if term, leading = s.leadership.current(); !leading {
+	term, leading := s.leadership.current()
+	if !leading {
 		return reconcile.Result{}, nil
 	}
 	err := s.write(term, i, addresses, i.ResourceVersion)
