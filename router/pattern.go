@@ -25,9 +25,6 @@ type Pattern struct {
 	under   bool
 }
 
-// MaxPattern is how long a path may be that is a regular expression, in bytes.
-const MaxPattern = 1000
-
 // NewPattern returns a Pattern that matches whole canonical paths, with regard to case.
 func NewPattern(path string) (*Pattern, error) {
 	p := &Pattern{text: path}
@@ -59,8 +56,8 @@ func (p *Pattern) place() string {
 }
 
 func (p *Pattern) compile(before, after string) error {
-	if len(p.text) > MaxPattern {
-		return fmt.Errorf("a regular expression has at most %d bytes, and this has %d", MaxPattern, len(p.text))
+	if len(p.text) > policy.MaxRegexp {
+		return fmt.Errorf("a regular expression has at most %d bytes, and this has %d", policy.MaxRegexp, len(p.text))
 	}
 	// By itself first: a parenthesis too many must not close ours.
 	parsed, err := syntax.Parse(p.text, syntax.Perl)

@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"podlane.dev/podlane/router/policy"
 )
 
 func TestPatternMatches(t *testing.T) {
@@ -95,7 +97,7 @@ func TestPatternsThatRE2CannotRun(t *testing.T) {
 	for pattern, want := range map[string]string{
 		"/a(?=b)": "a lookahead", "/a(?!b)": "a negative lookahead", "/(?<=a)b": "a lookbehind", "/(?<!a)b": "a negative lookbehind", "/(?>a)": "an atomic group",
 		`/(a)\1`: "a backreference", "/a++": "a possessive quantifier", "/(a": "missing closing )", "/a)": "unexpected )", "/[": "missing closing ]",
-		"/a{2000}": "repeat count", "/(?|a|b)": "a branch reset", "/(?(1)a)": "a condition", strings.Repeat("a", MaxPattern+1): "at most",
+		"/a{2000}": "repeat count", "/(?|a|b)": "a branch reset", "/(?(1)a)": "a condition", strings.Repeat("a", policy.MaxRegexp+1): "at most",
 	} {
 		if _, err := NewNginxPattern(pattern); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.20s: %v, want %q in it", pattern, err, want)

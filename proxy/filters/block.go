@@ -2,7 +2,6 @@ package filters
 
 import (
 	"errors"
-	"fmt"
 	"regexp"
 	"strings"
 
@@ -113,10 +112,10 @@ func parseTexts(v policy.Values, key string) (texts, error) {
 			expression = "(?i)" + insensitive
 		}
 		compiled, err := policy.Regexp(expression)
-		if err != nil || len(member) > maxPattern {
+		if err != nil {
 			return texts{}, &policy.ValueError{
 				Key: key, Value: member, Why: err,
-				Want: fmt.Sprintf(`a regular expression (RE2) of at most %d bytes behind the "~" or "~*", as in "~*bot"; commas end it`, maxPattern),
+				Want: `a regular expression (RE2) behind the "~" or "~*", as in "~*bot"; commas end it`,
 			}
 		}
 		t.patterns = append(t.patterns, compiled)

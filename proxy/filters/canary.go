@@ -1,8 +1,6 @@
 package filters
 
 import (
-	"fmt"
-
 	"podlane.dev/podlane/proxy/exchange"
 	"podlane.dev/podlane/router"
 	"podlane.dev/podlane/router/policy"
@@ -82,8 +80,8 @@ func parseCanaryPattern(v policy.Values, c *router.Canary) {
 		return
 	}
 	compiled, err := policy.Regexp(text)
-	if err != nil || len(text) > maxPattern {
-		c.Broken = &policy.ValueError{Key: key, Value: text, Why: err, Want: fmt.Sprintf(`a regular expression (RE2) of at most %d bytes, as in "^(beta|next)$"`, maxPattern)}
+	if err != nil {
+		c.Broken = &policy.ValueError{Key: key, Value: text, Why: err, Want: `a regular expression (RE2), as in "^(beta|next)$"`}
 		return
 	}
 	c.Pattern = compiled

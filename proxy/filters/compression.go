@@ -124,7 +124,7 @@ func parseCompression(v policy.Values) (compression, error) {
 	s.Brotli, err2 = brotli.parse(v)
 	disable := v.Text("gzip-disable", "")
 	if disable != "" {
-		if s.NoGzip, err3 = policy.Regexp("(?i)" + disable); err3 != nil || len(disable) > maxPattern {
+		if s.NoGzip, err3 = policy.Regexp("(?i)" + disable); err3 != nil {
 			err3 = &policy.ValueError{Key: "gzip-disable", Value: disable, Why: err3, Want: `a regular expression (RE2), as in "MSIE [1-6]\\."`}
 		}
 	}

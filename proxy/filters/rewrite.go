@@ -28,7 +28,7 @@ func Rewrite() Policy {
 					Name: "rewrite-target", Kind: policy.String, Default: "the client's path", Example: "/$1",
 					Doc: "The path that Pods get in place of all of the client's; $1 to $9 are what the groups of the pattern matched. With http:// or https:// in front the client is sent there (302), and what " +
 						"groups matched is escaped. A \".\" in a path matches a character of UTF-8. A path that does not begin with a slash gets one.",
-					Lacks: "paths are regular expressions of RE2: one that needs more has no route, and a Problem names what it needs",
+					Lacks: "paths are regular expressions of RE2: one that needs more has no route, and a Problem names what it needs; of variables $1 to $9 alone",
 				},
 				{
 					Name: "use-regex", Kind: policy.Bool, Default: "false", Example: "true",

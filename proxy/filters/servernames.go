@@ -39,7 +39,7 @@ func parseServerNames(v policy.Values) (router.ServerNames, error) {
 	for i, name := range n.Aliases {
 		text, isPattern := strings.CutPrefix(name, "~")
 		if isPattern {
-			if _, err := policy.Regexp(text); err != nil || len(text) > maxPattern {
+			if _, err := policy.Regexp(text); err != nil {
 				return router.ServerNames{}, &policy.ValueError{Key: "server-alias", Value: name, Why: err, Want: `a regular expression (RE2) behind the ~, as in "~^shop[0-9]+[.]example$"`}
 			}
 			continue

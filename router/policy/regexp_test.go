@@ -15,6 +15,9 @@ func TestRegexpNamesTheConstruct(t *testing.T) {
 			t.Errorf("%s: %v", expression, err)
 		}
 	}
+	if re, err := Regexp(strings.Repeat("a{1000}", MaxRegexp)); err == nil || re != nil || !strings.Contains(err.Error(), "at most") {
+		t.Errorf("one that is too long: %v", err)
+	}
 	if re, err := Regexp("^b[0-9]$"); err != nil || !re.MatchString("b1") {
 		t.Error(err)
 	}
