@@ -84,3 +84,17 @@ func (c *TLSCiphers) Admits(version, suite uint16) bool {
 
 // String returns the suites and who says so.
 func (c *TLSCiphers) String() string { return cipherNames(c.Suites) + " of " + c.Owner }
+
+// OpenSSLName returns OpenSSL's name of a cipher suite by IANA's, which is crypto/tls's: TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 is
+// ECDHE-RSA-AES128-GCM-SHA256, CBC is not said, RSA key exchange neither, and ChaCha20-Poly1305's hash neither. Suites of TLS 1.3 have one name.
+func OpenSSLName(iana string) string {
+	exchange, cipher, found := strings.Cut(strings.TrimPrefix(iana, "TLS_"), "_WITH_")
+	if !found {
+		return iana
+	}
+	cipher = strings.NewReplacer("AES_128", "AES128", "AES_256", "AES256", "_CBC", "", "POLY1305_SHA256", "POLY1305").Replace(cipher)
+	if exchange != "RSA" {
+		cipher = exchange + "_" + cipher
+	}
+	return strings.ReplaceAll(cipher, "_", "-")
+}

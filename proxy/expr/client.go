@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"net/netip"
 	"strconv"
-	"strings"
 
 	"podlane.dev/podlane/proxy/exchange"
 	"podlane.dev/podlane/router"
@@ -88,17 +87,8 @@ func sslCipher(dst []byte, x *exchange.Exchange, _ *name) ([]byte, bool) {
 // opensslNames are OpenSSL's names of suites. It is never written after it is built.
 var opensslNames = func() map[uint16]string {
 	m := map[uint16]string{}
-	shorter := strings.NewReplacer("AES_128", "AES128", "AES_256", "AES256", "_CBC", "", "POLY1305_SHA256", "POLY1305")
 	for _, s := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
-		exchange, cipher, found := strings.Cut(strings.TrimPrefix(s.Name, "TLS_"), "_WITH_")
-		if !found { // one of TLS 1.3
-			m[s.ID] = s.Name
-			continue
-		}
-		if cipher = shorter.Replace(cipher); exchange != "RSA" {
-			cipher = exchange + "_" + cipher
-		}
-		m[s.ID] = strings.ReplaceAll(cipher, "_", "-")
+		m[s.ID] = router.OpenSSLName(s.Name)
 	}
 	return m
 }()

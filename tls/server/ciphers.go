@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"podlane.dev/podlane/router"
 )
 
 // maxList is how long a list may be, in bytes. All names that there are take less than half of it, and each word is looked for among all suites: tenants
@@ -25,14 +27,11 @@ func ParseCipherSuites(text string) (List[uint16], error) {
 	var banned []uint16
 	given, known13 := words(text, " \t,:"), false
 	for _, word := range given {
-		sign := word[0]
-		switch {
+		switch sign := word[0]; {
 		case sign == '@' || sign == '+':
 		case sign == '!' || sign == '-':
 			ids, ok := excludedBy(word[1:])
-			if !ok {
-				l.Unknown = append(l.Unknown, word)
-			}
+			l.note(word, ok)
 			l.remove(ids)
 			if sign == '!' {
 				banned = append(banned, ids...)
@@ -41,9 +40,7 @@ func ParseCipherSuites(text string) (List[uint16], error) {
 			known13 = true
 		default:
 			ids, ok := suitesOf(word)
-			if !ok {
-				l.Unknown = append(l.Unknown, word)
-			}
+			l.note(word, ok)
 			for _, id := range ids {
 				l.add(id)
 			}
@@ -78,7 +75,7 @@ func suitesOf(word string) (ids []uint16, ok bool) {
 		return DefaultCipherSuites(), true
 	}
 	for _, s := range offered() {
-		if strings.EqualFold(word, s.Name) || strings.EqualFold(word, opensslName(s.Name)) {
+		if strings.EqualFold(word, s.Name) || strings.EqualFold(word, router.OpenSSLName(s.Name)) {
 			return []uint16{s.ID}, true
 		}
 	}
@@ -103,17 +100,6 @@ func excludedBy(word string) (ids []uint16, ok bool) {
 		return nil, true
 	}
 	return suitesOf(word)
-}
-
-// opensslName returns OpenSSL's name of an IANA name: TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 is ECDHE-RSA-AES128-GCM-SHA256,
-// CBC is not said, RSA key exchange neither, and ChaCha20-Poly1305's hash neither.
-func opensslName(iana string) string {
-	exchange, cipher, _ := strings.Cut(strings.TrimPrefix(iana, "TLS_"), "_WITH_")
-	cipher = strings.NewReplacer("AES_128", "AES128", "AES_256", "AES256", "_CBC", "", "POLY1305_SHA256", "POLY1305").Replace(cipher)
-	if exchange != "RSA" {
-		cipher = exchange + "_" + cipher
-	}
-	return strings.ReplaceAll(cipher, "_", "-")
 }
 
 // hasProperty reports whether OpenSSL's cipher string p (openssl-ciphers(1)) covers s.

@@ -64,10 +64,9 @@ func ParseCurves(text string) (List[tls.CurveID], error) {
 		if strings.EqualFold(word, "auto") {
 			return List[tls.CurveID]{}, nil
 		}
-		if id, ok := curveOf(word); ok {
+		id, ok := curveOf(word)
+		if l.note(word, ok); ok {
 			l.add(id)
-		} else {
-			l.Unknown = append(l.Unknown, word)
 		}
 	}
 	if len(l.Values) == 0 && len(l.Unknown) > 0 {
@@ -100,6 +99,13 @@ func curveOf(word string) (tls.CurveID, bool) {
 func (l *List[T]) add(v T) {
 	if !slices.Contains(l.Values, v) {
 		l.Values = append(l.Values, v)
+	}
+}
+
+// note has l report word unless it is known.
+func (l *List[T]) note(word string, known bool) {
+	if !known {
+		l.Unknown = append(l.Unknown, word)
 	}
 }
 
