@@ -96,7 +96,7 @@ func (h *HTTP) AddFlags(fs *pflag.FlagSet) {
 	fs.Var(&h.SpoolSize, "spool-size", "what these bodies may take there in all; beyond that the answer is 503")
 	fs.IntVar(&h.SpoolFiles, "spool-files", h.SpoolFiles, "how many of them there may be at a time")
 	fs.BoolVar(&h.AllowHalfClose, "allow-half-close", h.AllowHalfClose,
-		"answer clients that closed their sending side before the Pod answered, or before it paused in its answer, instead of taking them for gone")
+		"answer clients that closed their sending side before the Pod answered, or in the middle of an event stream, instead of taking them for gone")
 }
 
 // The least limits that let ordinary requests pass.

@@ -42,8 +42,8 @@ type Timeouts struct {
 	// UpstreamHeader (60 s) from the end of the request to the head of the Pod's answer, and UpstreamBody (60 s) without a
 	// byte of its body.
 	UpstreamHeader, UpstreamBody time.Duration
-	// Departure (1 s) without a byte in the middle of a Pod's answer, after which a client that is gone is noticed; one that has closed its sending
-	// side is taken for gone by then, unless AllowHalfClose is set. Without a limit, either is noticed with the Pod's next byte only.
+	// Departure (1 s) without a byte in the middle of a Pod's answer, after which a reset by the client is noticed, and where the answer is an event
+	// stream the end of its sending side too, unless AllowHalfClose is set. Without a limit, either is noticed with the Pod's next byte only.
 	Departure time.Duration
 	// Stall (60 s) in which a peer takes no byte.
 	Stall time.Duration
@@ -93,8 +93,8 @@ type Options struct {
 	// ProxyProtocol are the peers whose connections begin with a header of the PROXY protocol, version 1 or 2: they must send one, and it is
 	// believed. All other connections begin without one. Default: none.
 	ProxyProtocol []netip.Prefix
-	// AllowHalfClose delivers the answer to a client that has closed its sending side before the Pod answered, or before it was silent for
-	// Timeouts.Departure in the middle of its answer, instead of taking it for gone.
+	// AllowHalfClose delivers the answer to a client that has closed its sending side before the Pod answered, or while the Pod was silent for
+	// Timeouts.Departure in an event stream, instead of taking it for gone.
 	AllowHalfClose bool
 	// HTTP2 are the limits of HTTP/2 connections; those that Limits and Timeouts have too are taken from there.
 	HTTP2 http2.Options

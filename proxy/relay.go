@@ -94,7 +94,7 @@ func (s *session) relayBody(pod *pod) error {
 	if srv.Bodyless() || x.Response.Body == nil {
 		return nil
 	}
-	limit := s.pauseLimit()
+	wait, limit := s.pause()
 	paced, _ := x.Response.Body.(exchange.Paced)
 	for {
 		if paced != nil {
@@ -106,7 +106,7 @@ func (s *session) relayBody(pod *pod) error {
 			if err := srv.Flush(); err != nil {
 				return err
 			}
-			if m := c.enter(receiving, limit); m != unmarked {
+			if m := c.enter(wait, limit); m != unmarked {
 				return clientError{io.ErrShortWrite}
 			}
 		}
@@ -133,14 +133,14 @@ func (s *session) relayBody(pod *pod) error {
 // errLeft ends an answer in whose middle the client has left.
 var errLeft = errors.New("the client has left")
 
-// pauseLimit is how long the body of the answer may pause. An event stream is silent for long by nature, like a tunnel.
-func (s *session) pauseLimit() time.Duration {
+// pause is the wait for more of the answer's body, and how long it may last. An event stream is silent for long by nature, like a tunnel.
+func (s *session) pause() (phase, time.Duration) {
 	const events = "text/event-stream"
 	kind := s.x.Response.Fields.Get(exchange.ContentType)
 	if len(kind) >= len(events) && exchange.EqualFold(kind[:len(events)], events) {
-		return s.chain.limits.quiet
+		return receivingEvents, s.chain.limits.quiet
 	}
-	return s.patience(s.chain.limits.body)
+	return receiving, s.patience(s.chain.limits.body)
 }
 
 // patience is how long a side may be silent for which the limit is usual. Streams of gRPC are silent for long by nature; both ends have deadlines of

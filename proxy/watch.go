@@ -18,19 +18,20 @@ import (
 type phase uint8
 
 const (
-	working       phase = iota // nothing: no deadline
-	firstByte                  // of the first request on a new connection
-	idle                       // the next request
-	parked                     // the next request, without a goroutine of its own where it can be
-	reading                    // the rest of a request's head, or its body
-	awaiting                   // the Pod's answer: the client may go away meanwhile
-	uploading                  // the same, while the request's body goes to the Pod
-	receiving                  // the rest of the Pod's answer: the same, once the Pod has been silent for a while
-	writingClient              // room in the client's socket
-	writingPod                 // room in the Pod's socket: the client may go away meanwhile
-	tunneling                  // either side of an upgraded connection
-	pacing                     // the time at which a paced body may be pulled
-	consulting                 // somebody whom a filter asks: the client may go away meanwhile
+	working         phase = iota // nothing: no deadline
+	firstByte                    // of the first request on a new connection
+	idle                         // the next request
+	parked                       // the next request, without a goroutine of its own where it can be
+	reading                      // the rest of a request's head, or its body
+	awaiting                     // the Pod's answer: the client may go away meanwhile
+	uploading                    // the same, while the request's body goes to the Pod
+	receiving                    // the rest of the Pod's answer: the client may be reset, once the Pod has been silent for a while
+	receivingEvents              // the same of an event stream: the client may go away, once the Pod has been silent for a while
+	writingClient                // room in the client's socket
+	writingPod                   // room in the Pod's socket: the client may go away meanwhile
+	tunneling                    // either side of an upgraded connection
+	pacing                       // the time at which a paced body may be pulled
+	consulting                   // somebody whom a filter asks: the client may go away meanwhile
 )
 
 // resting reports whether it is the wait between two requests.
@@ -282,7 +283,7 @@ func (c *call) mayHaveLeft(w uint64, now int64) bool {
 	switch phaseOf(w) {
 	case awaiting, uploading, writingPod, consulting:
 		return now-c.since.Load() >= goneAfter.Milliseconds()
-	case receiving:
+	case receiving, receivingEvents:
 		every := c.e.timeouts.Departure.Milliseconds()
 		switch {
 		case w != c.silence:
@@ -296,9 +297,10 @@ func (c *call) mayHaveLeft(w uint64, now int64) bool {
 }
 
 // goneEvents are the events by which c's client is gone, beside a reset, which poll always tells. The end of its sending side is one, unless
-// that is allowed, or body is still missing: then whoever reads it will tell.
+// that is allowed, or body is still missing: then whoever reads it will tell. In the middle of an answer it is none (FAULTS.md F7: who has asked for
+// it gets it), but of an event stream, which has no end to wait for, and whose clients have nothing to say.
 func (c *call) goneEvents(p phase) int16 {
-	if c.e.opts.AllowHalfClose || p != awaiting && c.bodyMissing.Load() {
+	if c.e.opts.AllowHalfClose || p == receiving || p != awaiting && c.bodyMissing.Load() {
 		return 0
 	}
 	return unix.POLLRDHUP
@@ -323,7 +325,7 @@ func (w *watch) interrupt(word uint64, m mark, c *call) {
 		c.wire.interruptRead()
 	case writingClient:
 		c.wire.interruptWrite()
-	case awaiting, uploading, receiving:
+	case awaiting, uploading, receiving, receivingEvents:
 		if pod != nil {
 			pod.interruptRead()
 		}

@@ -27,23 +27,25 @@ func ParseCipherSuites(text string) (List[uint16], error) {
 	var banned []uint16
 	given, known13 := words(text, " \t,:"), false
 	for _, word := range given {
-		switch sign := word[0]; {
+		sign := word[0]
+		switch {
 		case sign == '@' || sign == '+':
-		case sign == '!' || sign == '-':
-			ids, ok := excludedBy(word[1:])
-			l.note(word, ok)
-			l.remove(ids)
-			if sign == '!' {
-				banned = append(banned, ids...)
-			}
+			continue
 		case isTLS13Suite(word):
 			known13 = true
+			continue
+		}
+		ids, ok := suitesMeant(word)
+		if !ok {
+			l.Unknown = append(l.Unknown, word)
+		}
+		switch sign {
+		case '!':
+			banned = append(banned, ids...)
+		case '-':
+			l.remove(ids)
 		default:
-			ids, ok := suitesOf(word)
-			l.note(word, ok)
-			for _, id := range ids {
-				l.add(id)
-			}
+			l.add(ids...)
 		}
 	}
 	// As with OpenSSL, "!" counts wherever it stands.
@@ -94,12 +96,13 @@ func suitesOf(word string) (ids []uint16, ok bool) {
 	return ids, true
 }
 
-// excludedBy returns the suites that "!" or "-" before word takes out: none for what is never offered anyway.
-func excludedBy(word string) (ids []uint16, ok bool) {
-	if neverOffered(word) {
+// suitesMeant is suitesOf without the sign that a word may have. With one, nothing is meant by what is never offered anyway.
+func suitesMeant(word string) (ids []uint16, ok bool) {
+	unsigned := strings.TrimLeft(word[:1], "!-") + word[1:]
+	if len(unsigned) < len(word) && neverOffered(unsigned) {
 		return nil, true
 	}
-	return suitesOf(word)
+	return suitesOf(unsigned)
 }
 
 // hasProperty reports whether OpenSSL's cipher string p (openssl-ciphers(1)) covers s.

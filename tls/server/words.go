@@ -64,9 +64,10 @@ func ParseCurves(text string) (List[tls.CurveID], error) {
 		if strings.EqualFold(word, "auto") {
 			return List[tls.CurveID]{}, nil
 		}
-		id, ok := curveOf(word)
-		if l.note(word, ok); ok {
+		if id, ok := curveOf(word); ok {
 			l.add(id)
+		} else {
+			l.Unknown = append(l.Unknown, word)
 		}
 	}
 	if len(l.Values) == 0 && len(l.Unknown) > 0 {
@@ -95,17 +96,12 @@ func curveOf(word string) (tls.CurveID, bool) {
 	return 0, false
 }
 
-// add appends v unless l has it.
-func (l *List[T]) add(v T) {
-	if !slices.Contains(l.Values, v) {
-		l.Values = append(l.Values, v)
-	}
-}
-
-// note has l report word unless it is known.
-func (l *List[T]) note(word string, known bool) {
-	if !known {
-		l.Unknown = append(l.Unknown, word)
+// add appends those of vs that l does not have.
+func (l *List[T]) add(vs ...T) {
+	for _, v := range vs {
+		if !slices.Contains(l.Values, v) {
+			l.Values = append(l.Values, v)
+		}
 	}
 }
 

@@ -129,8 +129,7 @@ func TestF7ClientEndsDuringTheAnswer(t *testing.T) {
 		_, _ = io.Copy(c, io.LimitReader(zeros{}, size-1))
 		c.untilClosed()
 	})
-	// However slow this machine is, the Pod is not silent for so long that nobody can be there any more.
-	r := newRig(t, proxy.Options{Timeouts: proxy.Timeouts{Departure: 2 * patience}})
+	r := newRig(t, proxy.Options{Timeouts: proxy.Timeouts{Departure: 100 * time.Millisecond}})
 	r.route("a.test", p.addr)
 	c := dial(t, r.addr)
 	c.send("GET / HTTP/1.1\r\nHost: a.test\r\nUser-Agent: during\r\n\r\n")
