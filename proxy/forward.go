@@ -41,6 +41,7 @@ var (
 	failBodyTime    = failure{408, exchange.ClientTimeout, "request body not complete in time\n"}
 	failSpool       = failure{503, exchange.Overload, "no room for the request body\n"}
 	failInternal    = failure{500, exchange.Internal, "internal error\n"}
+	failTruncated   = failure{502, exchange.UpstreamTruncated, "the endpoint ended its answer early\n"}
 	failClient      = failure{499, exchange.ClientGone, ""}
 )
 

@@ -166,12 +166,16 @@ func (s *session) interrupted(m mark, err error) {
 		err = clientError{err}
 	}
 	if _, ok := errors.AsType[podError](err); ok {
-		x.Response.Why = exchange.UpstreamTruncated
-		if !s.c.srv.Begun() {
+		f := failTruncated
+		if cause, ok := s.clientFault(err); ok {
+			f = cause // an upload beside the answer has failed, and ended it
+		}
+		x.Response.Why = f.why
+		if !s.c.srv.Begun() && f != failClient {
 			// Nothing has left yet: the client can still be told.
 			s.c.srv.Discard()
 			s.broken = false
-			s.answer(502, exchange.UpstreamTruncated, "the endpoint ended its answer early\n")
+			s.answer(f.status, f.why, f.text)
 			s.close = true
 			s.relay(nil)
 			return

@@ -153,6 +153,42 @@ func TestF7ClientEndsDuringTheAnswer(t *testing.T) {
 	t.Logf("F7: %d bytes after the client's FIN", n)
 }
 
+// An answer that ends because the upload beside it has failed is told of as the client's fault, and not as the Pod's.
+func TestUploadThatFailsBesideItsAnswer(t *testing.T) {
+	noLeaks(t)
+	p := newPod(t, func(c *podConn) {
+		if c.request() == nil {
+			return
+		}
+		fmt.Fprint(c, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nx")
+		c.untilClosed()
+	})
+	r := newRig(t, proxy.Options{Timeouts: proxy.Timeouts{Body: 500 * time.Millisecond}})
+	r.route("a.test", p.addr)
+	for name, row := range map[string]struct{ rest, reason string }{
+		"nonsense": {"no chunk\r\n", "bad-request"},
+		"silence":  {"", "client-timeout"},
+	} {
+		c := dial(t, r.addr)
+		c.send("POST / HTTP/1.1\r\nHost: a.test\r\nUser-Agent: %s\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n", name)
+		res, err := http.ReadResponse(c.in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(res.Body, make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		c.send("%s", row.rest)
+		if n, err := io.Copy(io.Discard, res.Body); err == nil {
+			t.Errorf("%s: the answer ended as if it were whole, after %d bytes more", name, n)
+		}
+		if line := r.logged(name); line.Status != http.StatusOK || line.Reason != row.reason {
+			t.Errorf("%s: logged as %+v, want 200 %s", name, line, row.reason)
+		}
+		c.Close()
+	}
+}
+
 // F7: a client that has left in the middle of an answer is noticed although its Pod is silent, as the Pods of event streams are for hours: the
 // Pod is told, and the request counts as one whose client is gone.
 func TestF7ClientGoneWhileThePodIsSilent(t *testing.T) {
