@@ -25,7 +25,7 @@ const maxGone = 16
 // endpoint, under the conditions of (b): a Pod that closes its listener resets what its kernel has accepted and it has not.
 //
 // Where the Route has rules of its own, they hold in place of (a) and (b): see mayRepeat.
-func (s *session) attempt(l *lane) (*pod, failure) {
+func (s *session) attempt(l *lane) (*pod, *failure) {
 	a := attempts{last: failNoEndpoint, profile: l.speech.profile(s.x), rules: s.chain.filters.Forwarding.Again}
 	a.limit()
 	s.ask()
@@ -51,7 +51,7 @@ func (s *session) attempt(l *lane) (*pod, failure) {
 		case a.resends(again, l, ep):
 			a.last = f
 			s.rewind()
-		case f != failure{}:
+		case f != nil:
 			if !s.mayRepeat(&a, causeOf(f)) {
 				return nil, f
 			}
@@ -70,7 +70,7 @@ func (s *session) attempt(l *lane) (*pod, failure) {
 }
 
 // attemptAt tries one endpoint. The error is one of connecting.
-func (s *session) attemptAt(l *lane, ep *upstream.Endpoint, a *attempts) (leg *pod, f failure, again repetition, err error) {
+func (s *session) attemptAt(l *lane, ep *upstream.Endpoint, a *attempts) (leg *pod, f *failure, again repetition, err error) {
 	s.beginLeg(ep)
 	if a.repeated {
 		leg, err = s.reconnect(ep, a.profile)
@@ -86,7 +86,7 @@ func (s *session) attemptAt(l *lane, ep *upstream.Endpoint, a *attempts) (leg *p
 	}
 	f, again = s.try(leg)
 	s.answered(f)
-	if l.timed && f == (failure{}) {
+	if l.timed && f == nil {
 		l.view.Observe(ep, time.Since(start))
 	}
 	if again == onFresh && !a.repeated && (a.rules == nil && l.pool.AllowRetry() || a.rules != nil && a.rules.Unsent(filters.OnError)) {
@@ -131,7 +131,7 @@ type attempts struct {
 	tries    int
 	next     *upstream.Endpoint // chosen already
 	tried    upstream.Tried
-	last     failure
+	last     *failure
 	repeated bool // after a connection that was lost
 	failed   int  // connects, and those of them that were not answered in time
 	timedOut int
@@ -188,7 +188,7 @@ func (a *attempts) all() bool {
 	return a.rules == nil && (a.failed >= maxConnects || a.timedOut >= maxConnectTimeouts)
 }
 
-func connectFailure(kind upstream.Failure) failure {
+func connectFailure(kind upstream.Failure) *failure {
 	switch kind {
 	case upstream.Timeout:
 		return failConnectTime
@@ -234,7 +234,7 @@ func (s *session) mayRepeat(a *attempts, c filters.Causes) bool {
 }
 
 // causeOf returns the reason that a failed attempt is for another, 0 for none.
-func causeOf(f failure) filters.Causes {
+func causeOf(f *failure) filters.Causes {
 	switch f {
 	case failReset:
 		return filters.OnError

@@ -30,7 +30,7 @@ func (s *session) standsIn(l *lane) bool {
 	switch f := l.unavailable(s.x); {
 	case f == failMissing:
 		return true
-	case f != failure{}:
+	case f != nil:
 		return false
 	}
 	return l.pool.Len() == 0
@@ -78,7 +78,7 @@ func (s *session) speakForNobody() {
 
 // replaceable reports whether the error service may answer for a failure: all that are about Pods or bodies, and none that is about who the
 // client is or how much there is of it.
-func (f failure) replaceable() bool {
+func (f *failure) replaceable() bool {
 	switch f.why {
 	case exchange.NoEndpoint, exchange.BackendMissing, exchange.ConnectFailed, exchange.ConnectTimeout, exchange.UpstreamReset, exchange.UpstreamTimeout,
 		exchange.UpstreamInvalid, exchange.UpstreamTLS, exchange.BodyTooLarge:
@@ -96,7 +96,7 @@ func (s *session) replaces(status int) bool {
 // replace drops the Pod's answer, whose head was read, and has the error service answer. Where that fails too, the client gets at least the status.
 func (s *session) replace(pod *pod) {
 	x := s.x
-	f := failure{x.Response.Status, exchange.NoReason, "the answer of the endpoint was an error\n"}
+	f := &failure{x.Response.Status, exchange.NoReason, "the answer of the endpoint was an error\n"}
 	var challenges []string
 	for i := range x.Response.Fields.Len() {
 		if id, _, value, ok := x.Response.Fields.At(i); ok && id == exchange.WWWAuthenticate && f.status == 401 {
@@ -144,7 +144,7 @@ func (s *session) drop(pod *pod) {
 const maxDropped = 64 << 10
 
 // showError has the error service answer for a failure, and reports whether it is to: then there is an answer.
-func (s *session) showError(f failure) bool {
+func (s *session) showError(f *failure) bool {
 	if !s.replaces(f.status) || isGRPC(s.x) {
 		return false
 	}
@@ -154,7 +154,7 @@ func (s *session) showError(f failure) bool {
 }
 
 // askErrorService sends GET /, with the client's query, to the error service, and its answer to the client.
-func (s *session) askErrorService(f failure, challenges []string) {
+func (s *session) askErrorService(f *failure, challenges []string) {
 	s.erring, s.cookie = true, "" // no client is to stay with the endpoint that failed
 	client := s.beginErrand(f.status)
 	s.x.Upstream.Service = s.chain.errors.backend.Service

@@ -15,7 +15,8 @@ import (
 	"podlane.dev/podlane/router"
 )
 
-// failure is why an attempt ended without an answer.
+// failure is why an attempt ended without an answer; nil where there is one. It is passed by pointer and never changed: attempts are the deepest part of
+// a connection's stack, and copies of it made every stack twice as large.
 type failure struct {
 	status int
 	why    exchange.Why
@@ -23,26 +24,26 @@ type failure struct {
 }
 
 var (
-	failNoEndpoint  = failure{503, exchange.NoEndpoint, "no endpoint is ready\n"}
-	failMissing     = failure{503, exchange.BackendMissing, "the backend of this route does not exist\n"}
-	failOverload    = failure{503, exchange.Overload, "too many requests in flight\n"}
-	failMemory      = failure{503, exchange.Overload, "out of memory for new requests\n"}
-	failConnect     = failure{502, exchange.ConnectFailed, "no endpoint accepted a connection\n"}
-	failHandshake   = failure{502, exchange.UpstreamTLS, "no endpoint speaks what was expected of it\n"}
-	failUntrusted   = failure{502, exchange.UpstreamTLS, "the certificate of no endpoint is valid\n"}
-	failUpgrade     = failure{501, exchange.UpstreamInvalid, "the endpoints of this route take no upgrades\n"}
-	failUnusable    = failure{503, exchange.RouteDenied, "this route is disabled: a policy of it is not valid\n"}
-	failConnectTime = failure{504, exchange.ConnectTimeout, "no endpoint accepted a connection in time\n"}
-	failReset       = failure{502, exchange.UpstreamReset, "the endpoint closed the connection without an answer\n"}
-	failInvalid     = failure{502, exchange.UpstreamInvalid, "the endpoint sent an invalid answer\n"}
-	failTimeout     = failure{504, exchange.UpstreamTimeout, "the endpoint did not answer in time\n"}
-	failTooLarge    = failure{413, exchange.BodyTooLarge, "request body too large\n"}
-	failBadBody     = failure{400, exchange.BadRequest, "malformed request body\n"}
-	failBodyTime    = failure{408, exchange.ClientTimeout, "request body not complete in time\n"}
-	failSpool       = failure{503, exchange.Overload, "no room for the request body\n"}
-	failInternal    = failure{500, exchange.Internal, "internal error\n"}
-	failTruncated   = failure{502, exchange.UpstreamTruncated, "the endpoint ended its answer early\n"}
-	failClient      = failure{499, exchange.ClientGone, ""}
+	failNoEndpoint  = &failure{503, exchange.NoEndpoint, "no endpoint is ready\n"}
+	failMissing     = &failure{503, exchange.BackendMissing, "the backend of this route does not exist\n"}
+	failOverload    = &failure{503, exchange.Overload, "too many requests in flight\n"}
+	failMemory      = &failure{503, exchange.Overload, "out of memory for new requests\n"}
+	failConnect     = &failure{502, exchange.ConnectFailed, "no endpoint accepted a connection\n"}
+	failHandshake   = &failure{502, exchange.UpstreamTLS, "no endpoint speaks what was expected of it\n"}
+	failUntrusted   = &failure{502, exchange.UpstreamTLS, "the certificate of no endpoint is valid\n"}
+	failUpgrade     = &failure{501, exchange.UpstreamInvalid, "the endpoints of this route take no upgrades\n"}
+	failUnusable    = &failure{503, exchange.RouteDenied, "this route is disabled: a policy of it is not valid\n"}
+	failConnectTime = &failure{504, exchange.ConnectTimeout, "no endpoint accepted a connection in time\n"}
+	failReset       = &failure{502, exchange.UpstreamReset, "the endpoint closed the connection without an answer\n"}
+	failInvalid     = &failure{502, exchange.UpstreamInvalid, "the endpoint sent an invalid answer\n"}
+	failTimeout     = &failure{504, exchange.UpstreamTimeout, "the endpoint did not answer in time\n"}
+	failTooLarge    = &failure{413, exchange.BodyTooLarge, "request body too large\n"}
+	failBadBody     = &failure{400, exchange.BadRequest, "malformed request body\n"}
+	failBodyTime    = &failure{408, exchange.ClientTimeout, "request body not complete in time\n"}
+	failSpool       = &failure{503, exchange.Overload, "no room for the request body\n"}
+	failInternal    = &failure{500, exchange.Internal, "internal error\n"}
+	failTruncated   = &failure{502, exchange.UpstreamTruncated, "the endpoint ended its answer early\n"}
+	failClient      = &failure{499, exchange.ClientGone, ""}
 )
 
 // choose picks the Backend for the request of x: the canary where there is one that takes it, else by weight. draw returns a random number from 0
@@ -86,8 +87,8 @@ func (c *chain) divert(x *exchange.Exchange, draw func(int) int) *lane {
 	return main
 }
 
-// unavailable says why the request of x cannot be sent to l, which may be nil; a zero failure means that it can.
-func (l *lane) unavailable(x *exchange.Exchange) failure {
+// unavailable says why the request of x cannot be sent to l, which may be nil; nil means that it can.
+func (l *lane) unavailable(x *exchange.Exchange) *failure {
 	switch {
 	case l == nil:
 		return failMissing
@@ -98,7 +99,7 @@ func (l *lane) unavailable(x *exchange.Exchange) failure {
 	case len(x.Request.Upgrade) > 0 && l.speech.scheme.Protocol() == router.PodHTTP2:
 		return failUpgrade
 	}
-	return failure{}
+	return nil
 }
 
 // pick chooses the Backend for the request.
@@ -119,7 +120,7 @@ func (s *session) forward() {
 	case route.IsDefault && route.ID.Ingress == "":
 		s.speakForNobody()
 	}
-	if f := l.unavailable(s.x); f != (failure{}) {
+	if f := l.unavailable(s.x); f != nil {
 		s.fail(f)
 		return
 	}
@@ -141,7 +142,7 @@ func (s *session) forward() {
 }
 
 // reach sends the request to a Pod of l and reads the head of its answer.
-func (s *session) reach(l *lane) (*pod, failure) {
+func (s *session) reach(l *lane) (*pod, *failure) {
 	if s.rehearsal != nil {
 		return nil, s.rehearsal.arrive(s, l)
 	}
@@ -149,7 +150,7 @@ func (s *session) reach(l *lane) (*pod, failure) {
 }
 
 // fail answers for an exchange that got no answer from a Pod.
-func (s *session) fail(f failure) {
+func (s *session) fail(f *failure) {
 	if s.c.uploading {
 		s.stopUpload()
 	}
@@ -168,9 +169,9 @@ func (s *session) fail(f failure) {
 	s.write()
 }
 
-// try sends the request over pod and reads the head of the answer. A zero failure means that there is one. again says how the
+// try sends the request over pod and reads the head of the answer. Without a failure there is one. again says how the
 // request may be repeated. On failure pod is gone.
-func (s *session) try(pod *pod) (f failure, again repetition) {
+func (s *session) try(pod *pod) (f *failure, again repetition) {
 	x, c, limits := s.x, s.c, &s.chain.limits
 	ep := pod.ep
 	x.Upstream.Addr, x.Upstream.Pod, x.Upstream.Reused = ep.AddrPort(), ep.Pod(), pod.reused
@@ -188,25 +189,26 @@ func (s *session) try(pod *pod) (f failure, again repetition) {
 	pod.OnProgress(c.onPodTook)
 	pod.StartRequest(x)
 	err := s.sendBody(pod)
-	if m := s.await(); m != unmarked {
+	m := s.await()
+	if m == unmarked {
+		if err == nil || !isClientError(err) {
+			// A Pod may answer and close without reading the whole request: the answer counts, not the write.
+			err = s.readHead(pod)
+		}
+		m = c.enter(working, 0)
+	}
+	switch {
+	case m != unmarked:
 		return s.lose(pod, marked(m)), never
-	}
-	if err == nil || !isClientError(err) {
-		// A Pod may answer and close without reading the whole request: the answer counts, not the write.
-		err = s.readHead(pod)
-	}
-	if m := c.enter(working, 0); m != unmarked {
-		return s.lose(pod, marked(m)), never
-	}
-	if err == nil {
+	case err == nil:
 		ep.Succeeded()
-		return failure{}, never
+		return nil, never
 	}
 	return s.judge(pod, err)
 }
 
 // marked says what it means that the sweeper has ended a wait for a Pod.
-func marked(m mark) failure {
+func marked(m mark) *failure {
 	if m == gone {
 		return failClient
 	}
@@ -253,7 +255,7 @@ func (s *session) readHead(pod *pod) error {
 const maxInterim = 9
 
 // judge says what an error before the head of the answer means.
-func (s *session) judge(pod *pod, err error) (f failure, again repetition) {
+func (s *session) judge(pod *pod, err error) (f *failure, again repetition) {
 	if cause, ok := s.clientFault(err); ok {
 		return s.lose(pod, cause), never
 	}
@@ -286,19 +288,19 @@ func (s *session) judge(pod *pod, err error) (f failure, again repetition) {
 }
 
 // podFault says whether an attempt ended because of what the Pod said, or because it took nothing.
-func podFault(err error) (failure, bool) {
+func podFault(err error) (*failure, bool) {
 	switch {
 	case isInvalid(err):
 		return failInvalid, true
 	case errors.Is(err, http2.ErrStalled):
 		return failTimeout, true
 	}
-	return failure{}, false
+	return nil, false
 }
 
 // clientFault says whether an attempt ended because of the client, or of the request's body: it was malformed, too large, too slow, or stopped, or
 // the Pod did not take it.
-func (s *session) clientFault(err error) (failure, bool) {
+func (s *session) clientFault(err error) (*failure, bool) {
 	if ended, upload := s.uploadResult(); ended && (isClientError(upload) || errors.Is(upload, errPodStalled)) {
 		err = upload
 	}
@@ -312,7 +314,7 @@ func (s *session) clientFault(err error) (failure, bool) {
 }
 
 // bodyFailure says what an error of the request's body means.
-func (s *session) bodyFailure(err error) failure {
+func (s *session) bodyFailure(err error) *failure {
 	var reject *exchange.Reject
 	var spool *bodies.SpoolError
 	switch {
@@ -336,7 +338,7 @@ func isClientError(err error) bool {
 }
 
 // lose gives up the connection of an attempt.
-func (s *session) lose(pod *pod, f failure) failure {
+func (s *session) lose(pod *pod, f *failure) *failure {
 	if s.c.uploading {
 		s.stopUpload()
 	}

@@ -57,11 +57,11 @@ func (s *session) firstByte() {
 }
 
 // answered notes the head of the answer, or that there is none.
-func (s *session) answered(f failure) {
+func (s *session) answered(f *failure) {
 	l := s.leg()
 	switch {
 	case l == nil:
-	case f != failure{}:
+	case f != nil:
 		s.endLeg(f.why)
 	default:
 		l.Status, l.Version = s.x.Response.Status, s.x.Response.Version

@@ -58,13 +58,13 @@ func (c *conn) passThrough(ch *chain, generation uint64) {
 const passed = 200
 
 // join finds a Pod and tunnels to it until either side ends.
-func (s *session) join() failure {
+func (s *session) join() *failure {
 	c := s.c
 	if s.e.memory.now() == refusing {
 		return failMemory
 	}
 	if s.chain.route.Denied != "" {
-		return failure{status: 503, why: exchange.RouteDenied}
+		return &failure{status: 503, why: exchange.RouteDenied}
 	}
 	l := s.pick()
 	if l == nil || l.backend.Unavailable != router.Available {
@@ -90,11 +90,11 @@ func (s *session) join() failure {
 	c.enter(tunneling, s.chain.limits.quiet)
 	s.pump(pod)
 	c.enter(working, 0)
-	return failure{status: passed}
+	return &failure{status: passed}
 }
 
 // dialThrough connects to an Endpoint of l: endpoints that cannot be connected to are passed over, as for requests.
-func (s *session) dialThrough(l *lane) (*pod, failure) {
+func (s *session) dialThrough(l *lane) (*pod, *failure) {
 	u := &s.x.Upstream
 	// What passes through is not ours to encrypt: the connection is a plain one, whatever the Backend speaks.
 	a := attempts{last: failNoEndpoint, profile: new(upstream.Profile)}
@@ -110,7 +110,7 @@ func (s *session) dialThrough(l *lane) (*pod, failure) {
 		leg, err := s.reconnect(ep, a.profile)
 		if err == nil {
 			u.Addr, u.Pod = ep.AddrPort(), ep.Pod()
-			return leg, failure{}
+			return leg, nil
 		}
 		a.unconnected(ep, err, s.x)
 	}

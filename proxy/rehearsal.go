@@ -75,7 +75,7 @@ func decision(by exchange.Decider) string {
 }
 
 // arrive is where a request would be sent to the Pods of l. The failure is that of a Backend without endpoints, or ends the rehearsal.
-func (r *rehearsal) arrive(s *session, l *lane) failure {
+func (r *rehearsal) arrive(s *session, l *lane) *failure {
 	if l.pool.Len() == 0 {
 		return failNoEndpoint
 	}
