@@ -2,6 +2,7 @@ package policies_test
 
 import (
 	"bytes"
+	"iter"
 	"maps"
 	"os"
 	"path/filepath"
@@ -52,47 +53,70 @@ var elsewhere = map[string]string{
 	"proxy-ssl-ciphers":      "proxy:TestPodHandshakes",
 }
 
+// examples yields the files of testdata.
+func examples(t *testing.T) iter.Seq[*txtar.Archive] {
+	t.Helper()
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no files: %v", err)
+	}
+	return func(yield func(*txtar.Archive) bool) {
+		for _, file := range files {
+			archive, err := txtar.ParseFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !yield(archive) {
+				return
+			}
+		}
+	}
+}
+
+// obeyed yields every key that Podlane obeys.
+func obeyed() iter.Seq[policy.Key] {
+	return func(yield func(policy.Key) bool) {
+		for _, family := range config.Policies() {
+			if _, refused := family.(interface{ Refusals() []policy.Refusal }); refused {
+				continue
+			}
+			for _, key := range family.FamilyKeys() {
+				if !yield(key) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // TestEveryAnnotationIsShown: every annotation that Podlane obeys has an Ingress with it in testdata, to which requests are sent, and one without it
 // beside that, for its default. What values are refused, and how, test/arch holds to the same list.
 func TestEveryAnnotationIsShown(t *testing.T) {
 	t.Parallel()
 	shown := map[string]*coverage{}
-	files, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no files: %v", err)
-	}
-	for _, file := range files {
-		archive, err := txtar.ParseFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
+	for archive := range examples(t) {
 		cover(t, archive, shown)
 	}
 	missing, known := 0, 0
-	for _, family := range config.Policies() {
-		if _, refused := family.(interface{ Refusals() []policy.Refusal }); refused {
+	for key := range obeyed() {
+		if !key.InAnnotations() {
 			continue
 		}
-		for _, key := range family.FamilyKeys() {
-			if !key.InAnnotations() {
-				continue
-			}
-			known++
-			c := shown[key.Name]
-			if c == nil {
-				c = &coverage{}
-			}
-			test, other := elsewhere[key.Name]
-			switch {
-			case c.set && c.unset && other:
-				t.Errorf("%s is shown here: take it out of elsewhere", key.Name)
-			case c.set && c.unset:
-			case !other:
-				missing++
-				t.Errorf("%s: with it %v, without it %v", key.Name, c.set, c.unset)
-			default:
-				checkElsewhere(t, key.Name, test)
-			}
+		known++
+		c := shown[key.Name]
+		if c == nil {
+			c = &coverage{}
+		}
+		test, other := elsewhere[key.Name]
+		switch {
+		case c.set && c.unset && other:
+			t.Errorf("%s is shown here: take it out of elsewhere", key.Name)
+		case c.set && c.unset:
+		case !other:
+			missing++
+			t.Errorf("%s: with it %v, without it %v", key.Name, c.set, c.unset)
+		default:
+			checkElsewhere(t, key.Name, test)
 		}
 	}
 	t.Logf("%d annotations, %d in Go tests, %d missing", known, len(elsewhere), missing)

@@ -2,7 +2,6 @@ package policies_test
 
 import (
 	"maps"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -12,7 +11,6 @@ import (
 	"podlane.dev/podlane/config"
 	"podlane.dev/podlane/proxy/filters"
 	"podlane.dev/podlane/router/ingress"
-	"podlane.dev/podlane/router/policy"
 )
 
 // effectsElsewhere are the annotations whose effect no file's answers can show, besides those of elsewhere, because it needs time, concurrency or a Pod that
@@ -56,34 +54,21 @@ var annotationsWithoutEffect = []string{
 // Ingress, or has a Go test that is named.
 func TestEveryAnnotationHasAnEffect(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no files: %v", err)
-	}
 	effective := map[string]bool{}
-	for _, file := range files {
-		archive, err := txtar.ParseFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
+	for archive := range examples(t) {
 		coverEffects(t, archive, effective)
 	}
-	for _, family := range config.Policies() {
-		if _, refused := family.(interface{ Refusals() []policy.Refusal }); refused {
-			continue
-		}
-		for _, key := range family.FamilyKeys() {
-			name := key.Name
-			test, there := effectsElsewhere[name]
-			_, covered := elsewhere[name]
-			switch {
-			case !key.InAnnotations() || covered || slices.Contains(annotationsWithoutEffect, name):
-			case there:
-				checkElsewhere(t, name, test)
-				checkMentioned(t, name, test)
-			case !effective[name]:
-				t.Errorf("%s: no answer is another without it", name)
-			}
+	for key := range obeyed() {
+		name := key.Name
+		test, there := effectsElsewhere[name]
+		_, covered := elsewhere[name]
+		switch {
+		case !key.InAnnotations() || covered || slices.Contains(annotationsWithoutEffect, name):
+		case there:
+			checkElsewhere(t, name, test)
+			checkMentioned(t, name, test)
+		case !effective[name]:
+			t.Errorf("%s: no answer is another without it", name)
 		}
 	}
 }

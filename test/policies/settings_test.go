@@ -15,7 +15,6 @@ import (
 	"podlane.dev/podlane/config"
 	"podlane.dev/podlane/proxy/filters"
 	"podlane.dev/podlane/router/ingress"
-	"podlane.dev/podlane/router/policy"
 )
 
 // settingsElsewhere are the keys of the ConfigMap whose effect needs what a file cannot show (handshakes, time, connections, lines of a log, chance): the
@@ -97,26 +96,13 @@ type settingCoverage struct {
 func TestEverySettingIsShown(t *testing.T) {
 	t.Parallel()
 	shown := map[string]*settingCoverage{}
-	files, err := filepath.Glob("testdata/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no files: %v", err)
-	}
-	for _, file := range files {
-		archive, err := txtar.ParseFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
+	for archive := range examples(t) {
 		coverSettings(t, archive, shown)
 	}
-	for _, family := range config.Policies() {
-		if _, refused := family.(interface{ Refusals() []policy.Refusal }); refused {
-			continue
-		}
-		for _, key := range family.FamilyKeys() {
-			if key.InConfigMap() {
-				name := key.SettingName()
-				checkSetting(t, name, shown[name])
-			}
+	for key := range obeyed() {
+		if key.InConfigMap() {
+			name := key.SettingName()
+			checkSetting(t, name, shown[name])
 		}
 	}
 }
