@@ -6,13 +6,9 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 
 	"podlane.dev/podlane/proxy"
-	"podlane.dev/podlane/proxy/observe"
 	"podlane.dev/podlane/proxy/upstream"
 	"podlane.dev/podlane/router"
 )
@@ -20,24 +16,8 @@ import (
 // jsonLines returns the lines of the access log of the requests that do sends.
 func jsonLines(t *testing.T, o proxy.Options, do func(r *rig)) []map[string]any {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "access.log")
-	access, err := observe.OpenAccessLog(observe.AccessLogOptions{Destination: path})
-	if err != nil {
-		t.Fatal(err)
-	}
-	o.AccessLog = access
-	r := newRig(t, o)
-	do(r)
-	waitFor(t, "all to be over", func() bool { return r.engine.Requests() == 0 }) // and so logged
-	if err := access.Close(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var lines []map[string]any
-	for text := range strings.Lines(string(b)) {
+	for _, text := range loggedWith(t, o, do) {
 		var fields map[string]any
 		if err := json.Unmarshal([]byte(text), &fields); err != nil {
 			t.Fatalf("%s: %v", text, err)
@@ -110,10 +90,10 @@ func TestLogTellsOfTheCanary(t *testing.T) {
 		address := []router.Address{{AddrPort: netip.MustParseAddrPort(pod), UID: "1", Ready: true, Serving: true}}
 		r.engine.SetAddresses(main.Service(), map[string][]router.Address{"": address})
 		r.engine.Publish(table)
-		fetch(t, r.client, "GET", "http://a.test/", "X-Canary", "always").Body.Close()
+		fetchLogged(t, r, "GET", "http://a.test/", "X-Canary", "always")
 		r.engine.SetAddresses(canary.Service(), map[string][]router.Address{"": address})
 		for _, field := range [][]string{{"X-Canary", "always"}, {"X-Canary", "never"}, {"Cookie", "canary=always"}, nil} {
-			fetch(t, r.client, "GET", "http://a.test/", field...).Body.Close()
+			fetchLogged(t, r, "GET", "http://a.test/", field...)
 		}
 	})
 	want := []struct {

@@ -48,6 +48,13 @@ func loggedWith(t *testing.T, o proxy.Options, do func(r *rig)) []string {
 	return strings.Split(strings.TrimSuffix(string(b), "\n"), "\n")
 }
 
+// fetchLogged sends a request whose line stands before those of all later ones: a client has its answer before the line is written.
+func fetchLogged(t *testing.T, r *rig, method, url string, fields ...string) {
+	t.Helper()
+	fetch(t, r.client, method, url, fields...).Body.Close()
+	waitFor(t, "it to be over", func() bool { return r.engine.Requests() == 0 })
+}
+
 // Lines are in the format that the ConfigMap says, with their values escaped as it says, from the next request on; and in JSON again without it.
 func TestLogFormatFollowsTheConfigMap(t *testing.T) {
 	pod := backend(t, func(w http.ResponseWriter, q *http.Request) {
@@ -64,11 +71,11 @@ func TestLogFormatFollowsTheConfigMap(t *testing.T) {
 			nil,
 		} {
 			r.govern(values, pod)
-			fetch(t, r.client, "GET", "http://a.test/x?y", "User-Agent", `it's "me" \`).Body.Close()
+			fetchLogged(t, r, "GET", "http://a.test/x?y", "User-Agent", `it's "me" \`)
 			waitFor(t, "the line", func() bool { return r.engine.Requests() == 0 })
 		}
 		r.govern(policy.Values{"log-format-upstream": "$status $request_uri"}, pod)
-		fetch(t, r.client, "GET", "http://nobody.test/z").Body.Close()
+		fetchLogged(t, r, "GET", "http://nobody.test/z")
 		waitFor(t, "the line", func() bool { return r.engine.Requests() == 0 })
 		// A request that is refused before any table was asked is in the format too.
 		c := dialKeeper(t, r.addr)
@@ -166,10 +173,10 @@ func TestLogFormatOfOptions(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := loggedWith(t, proxy.Options{LogFormat: &filters.LogFormat{Line: line, Escape: expr.EscapeLog}}, func(r *rig) {
-		fetch(t, r.client, "GET", "http://a.test/early", "X-Hostile", "\xff\" x\\").Body.Close()
+		fetchLogged(t, r, "GET", "http://a.test/early", "X-Hostile", "\xff\" x\\")
 		waitFor(t, "the line", func() bool { return r.engine.Requests() == 0 })
 		r.route("a.test", backend(t, func(http.ResponseWriter, *http.Request) {}))
-		fetch(t, r.client, "GET", "http://a.test/late").Body.Close()
+		fetchLogged(t, r, "GET", "http://a.test/late")
 	})
 	if want := []string{`404 /early [\xFF\x22 x\x5C]`, "200 /late [-]"}; !slices.Equal(lines, want) {
 		t.Errorf("%q, want %q", lines, want)

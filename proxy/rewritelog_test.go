@@ -25,7 +25,7 @@ func TestRewriteLog(t *testing.T) {
 			nil,
 		} {
 			r.routeSaying(annotations, pod)
-			fetch(t, r.client, "GET", "http://a.test/?secret").Body.Close()
+			fetchLogged(t, r, "GET", "http://a.test/?secret")
 			waitFor(t, "the line", func() bool { return r.engine.Requests() == 0 })
 		}
 	})
