@@ -94,7 +94,7 @@ func flagError(cmd *cobra.Command, err error) error {
 		case "bool":
 			cause = fmt.Errorf("%q is not a bool: write true or false", invalid.GetValue())
 		case "int":
-			cause = fmt.Errorf("%q is not a whole number: write 10", invalid.GetValue())
+			cause = fmt.Errorf("%q is not a whole number: write digits alone", invalid.GetValue())
 		}
 		return fmt.Errorf("--%s: %w", invalid.GetFlag().Name, cause)
 	}

@@ -39,7 +39,7 @@ func TestMistakesAreOneLine(t *testing.T) {
 		{"serve --from " + folder + " --drain-delay=soon", []string{`--drain-delay: "soon" is not a duration`, "write 10s"}},
 		{"serve --from " + folder + " --profiling=maybe", []string{`--profiling: "maybe" is not a bool`, "write true or false"}},
 		{"serve --from " + folder + " --http-address=:x", []string{"--http-address", `port "x"`}},
-		{"serve --from " + folder + " --max-fails=some", []string{`--max-fails: "some" is not a whole number`, "write 10"}},
+		{"serve --from " + folder + " --max-fails=some", []string{`--max-fails: "some" is not a whole number`, "write digits alone"}},
 		{"serve --from", []string{"flag needs an argument", "--from"}},
 		{"serve --from " + folder + " extra", []string{"podlane serve takes flags and no arguments", `"extra"`}},
 		{"serv", []string{`unknown command "serv"`, "serve"}},
