@@ -204,6 +204,14 @@ func nameOf(annotation string) string {
 // checkElsewhere looks for a test "folder:Name".
 func checkElsewhere(t *testing.T, annotation, test string) {
 	t.Helper()
+	if fileOf(t, test) == nil {
+		t.Errorf("%s: there is no test %s", annotation, test)
+	}
+}
+
+// fileOf returns the text of the file that a test "folder:Name" is in, nil where there is none.
+func fileOf(t *testing.T, test string) []byte {
+	t.Helper()
 	folder, name, _ := strings.Cut(test, ":")
 	files, err := filepath.Glob(filepath.Join("../..", folder, "*_test.go"))
 	if err != nil {
@@ -215,8 +223,8 @@ func checkElsewhere(t *testing.T, annotation, test string) {
 			t.Fatal(err)
 		}
 		if bytes.Contains(text, []byte("func "+name+"(")) {
-			return
+			return text
 		}
 	}
-	t.Errorf("%s: there is no %s", annotation, test)
+	return nil
 }

@@ -3,10 +3,7 @@ package policies_test
 import (
 	"bytes"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 
 	"golang.org/x/tools/txtar"
@@ -133,19 +130,8 @@ func checkSetting(t *testing.T, name string, c *settingCoverage) {
 // checkMentioned looks for the key in the file of a test "folder:Name".
 func checkMentioned(t *testing.T, key, test string) {
 	t.Helper()
-	folder, name, _ := strings.Cut(test, ":")
-	files, err := filepath.Glob(filepath.Join("../..", folder, "*_test.go"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if bytes.Contains(text, []byte("func "+name+"(")) && !bytes.Contains(text, []byte(key)) {
-			t.Errorf("%s does not set %s", test, key)
-		}
+	if text := fileOf(t, test); text != nil && !bytes.Contains(text, []byte(key)) {
+		t.Errorf("%s does not set %s", test, key)
 	}
 }
 
